@@ -1,0 +1,70 @@
+# `make` lists what there is to make.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup dev demo test test-unit test-integration test-docker test-machine coverage \
+	lint types format clean
+
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+ARGS ?=
+PYTHON_DIRS := src tests $(wildcard bench)
+SHELL_FILES = $(shell grep -lE '^\#!.*[/ ](sh|bash)$$' .ci/run scripts/* 2>/dev/null)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'ARGS goes to pytest: make test-unit ARGS="-k meminfo -x"'
+
+setup: ## Make .venv with .venv/bin/procscope; needs Python 3.11 or newer and nothing else
+	@scripts/setup-venv
+
+dev: ## Add the tools of uv.lock to .venv, for tests, lint and types
+	@scripts/setup-dev
+
+demo: setup ## Show host and container side by side, then clean up
+	@scripts/demo
+
+test: dev ## Run every level that this machine can run, and name the others
+	@scripts/install-test-packages integration docker machine
+	$(PYTEST) tests/unit tests/integration tests/docker tests/machine $(ARGS)
+
+test-unit: dev ## Formulas and parsers on recorded data; no root
+	$(PYTEST) tests/unit $(ARGS)
+
+test-integration: dev ## Real mounts and cgroups on this kernel; root
+	@scripts/install-test-packages integration
+	$(PYTEST) tests/integration $(ARGS)
+
+test-docker: dev ## The engine of Debian's docker.io, images made here; root
+	@scripts/install-test-packages docker
+	$(PYTEST) tests/docker $(ARGS)
+
+test-machine: dev ## A virtual machine with cgroup v2, more CPUs, swap and PSI; root
+	@scripts/install-test-packages machine
+	$(PYTEST) tests/machine $(ARGS)
+
+coverage: dev ## Branch coverage of unit and integration, child processes included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest tests/unit tests/integration $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: dev ## ruff, layers, spelling, shell scripts
+	$(BIN)/ruff check $(PYTHON_DIRS)
+	$(BIN)/ruff format --check $(PYTHON_DIRS)
+	$(BIN)/lint-imports
+	$(BIN)/typos
+	$(BIN)/shellcheck $(SHELL_FILES)
+
+types: dev ## mypy --strict and pyright, tests included
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: dev ## Rewrite the sources in the project's format
+	$(BIN)/ruff check --fix $(PYTHON_DIRS)
+	$(BIN)/ruff format $(PYTHON_DIRS)
+
+clean: ## Remove .venv, caches and whatever a build or a test left here
+	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
+		.ruff_cache .import_linter_cache tests/machine/.cache
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,249 @@
+"""The open files of cgroups: opened once, re-read in place, dropped when the cgroup goes.
+
+kernfs makes a file's text anew for a read at offset 0 (`kernfs_fop_read_iter()` in the kernel's
+`fs/kernfs/file.c`), so that one pread is one fresh value. After the cgroup was removed the same
+read fails with ENODEV.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from procscope.cgroup.model import Missing
+
+FIRST_BUFFER_BYTES = 4096
+LARGEST_FILE_BYTES = 64 << 20
+"""No cgroup file comes near it; a longer one is refused instead of read without end."""
+ABSENT_SECONDS = 0.5
+"""How long a missing file is not looked for again. A controller can be switched on later
+(`cgroup.subtree_control`), and a changed limit must show within a second."""
+
+NoContent = Literal[Missing.ABSENT, Missing.UNREADABLE]
+Content = bytes | NoContent
+Clock = Callable[[], float]
+
+
+class CgroupGone(OSError):  # noqa: N818 - says what happened, not that someone erred
+    """The cgroup was removed, or removed and made again, since it was first looked at."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.ENODEV, os.strerror(errno.ENODEV), path)
+
+
+class FileBudget:
+    """An upper bound to the files that all cgroups of one process keep open.
+
+    Past it the file that was read longest ago is closed; its next read opens it again. Not for
+    use by several threads at once.
+    """
+
+    def __init__(self, max_open: int | None = None) -> None:
+        """`max_open` None: half of what RLIMIT_NOFILE allows."""
+        self.max_open = max_open if max_open is not None else _half_of_the_limit()
+        self._open: OrderedDict[KernelFile, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, file: KernelFile) -> None:
+        """Count `file`, just opened, and close the oldest ones beyond the bound."""
+        self._open[file] = None
+        while len(self._open) > max(1, self.max_open):
+            self.close_oldest()
+
+    def used(self, file: KernelFile) -> None:
+        """Note that `file` was read just now."""
+        self._open.move_to_end(file)
+
+    def discard(self, file: KernelFile) -> None:
+        """Count `file` no longer."""
+        self._open.pop(file, None)
+
+    def close_oldest(self) -> bool:
+        """Close the file read longest ago; False where none is open."""
+        if not self._open:
+            return False
+        next(iter(self._open)).close()
+        return True
+
+
+class KernelFile:
+    """One file of one cgroup."""
+
+    __slots__ = ("_buffer_bytes", "_directory", "_fd", "name")
+
+    def __init__(self, directory: CgroupDirectory, name: str) -> None:
+        self.name = name
+        self._directory = directory
+        self._fd = -1
+        self._buffer_bytes = FIRST_BUFFER_BYTES
+
+    def read(self) -> bytes:
+        """Return the whole content as it is now: one pread once the file is open.
+
+        Raises CgroupGone, FileNotFoundError where a living cgroup has no such file, or the
+        OSError that the kernel gave.
+        """
+        if self._fd < 0:
+            self._open()
+        else:
+            self._directory.budget.used(self)
+        try:
+            return self._read_whole()
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.ENOENT):
+                raise
+            self.close()
+            raise CgroupGone(self._directory.path) from error
+
+    def _read_whole(self) -> bytes:
+        """A full buffer may be a cut text: read again from the start with a larger one.
+
+        Reading on at an offset would join two texts of different instants.
+        """
+        while len(content := os.pread(self._fd, self._buffer_bytes, 0)) == self._buffer_bytes:
+            if self._buffer_bytes >= LARGEST_FILE_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.name)
+            self._buffer_bytes *= 2
+        return content
+
+    def _open(self) -> None:
+        budget = self._directory.budget
+        path = f"{self._directory.path}/{self.name}"
+        try:
+            fd = open_for_reading(path, budget)
+        except (FileNotFoundError, NotADirectoryError):
+            self._directory.check()
+            raise
+        try:
+            # The path may have been removed and made again: then this is another cgroup's file.
+            self._directory.check()
+        except CgroupGone:
+            os.close(fd)
+            raise
+        self._fd = fd
+        budget.add(self)
+
+    def close(self) -> None:
+        """Close the descriptor, if one is open; the next read opens the file again."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._directory.budget.discard(self)
+            os.close(fd)
+
+
+class CgroupDirectory:
+    """One cgroup's directory, told apart from a later one of the same path by its inode.
+
+    Inode numbers of kernfs are handed out in a cycle with a generation in their upper half
+    (kernel 5.5, commit 40430452fd5d), so that a cgroup made anew has another one.
+    """
+
+    __slots__ = ("_absent_until", "_clock", "_files", "budget", "device", "inode", "path")
+
+    def __init__(self, path: str, budget: FileBudget, clock: Clock = time.monotonic) -> None:
+        """Raises CgroupGone where there is no such directory."""
+        self.path = path
+        self.budget = budget
+        self._clock = clock
+        self._files: dict[str, KernelFile] = {}
+        self._absent_until: dict[str, float] = {}
+        self.device, self.inode = _device_and_inode(path)
+
+    def check(self) -> None:
+        """Raise CgroupGone unless this very cgroup is still there."""
+        if _device_and_inode(self.path) != (self.device, self.inode):
+            raise CgroupGone(self.path)
+
+    def exists(self) -> bool:
+        """Whether this very cgroup is still there."""
+        try:
+            self.check()
+        except CgroupGone:
+            return False
+        return True
+
+    def read_or_raise(self, name: str) -> bytes:
+        """Return the file `name`. Raises as `KernelFile.read`."""
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = KernelFile(self, name)
+        return file.read()
+
+    def read(self, name: str) -> Content:
+        """Return the file `name`, or why there is nothing. Raises CgroupGone only."""
+        absent_until = self._absent_until.get(name)
+        if absent_until is not None and self._clock() < absent_until:
+            return Missing.ABSENT
+        try:
+            content = self.read_or_raise(name)
+        except CgroupGone:
+            raise
+        except FileNotFoundError:
+            self._absent_until[name] = self._clock() + ABSENT_SECONDS
+            return Missing.ABSENT
+        except OSError:
+            return Missing.UNREADABLE
+        if absent_until is not None:
+            del self._absent_until[name]
+        return content
+
+    def close(self) -> None:
+        """Close all files; a later read opens them again."""
+        for file in self._files.values():
+            file.close()
+
+
+class CgroupFiles:
+    """The directories of one container, each made once though several controllers share it."""
+
+    def __init__(self, budget: FileBudget, clock: Clock = time.monotonic) -> None:
+        self._budget = budget
+        self._clock = clock
+        self._directories: dict[str, CgroupDirectory] = {}
+
+    def directory(self, path: str) -> CgroupDirectory:
+        """Return the directory `path`. Raises CgroupGone where there is none."""
+        directory = self._directories.get(path)
+        if directory is None:
+            directory = CgroupDirectory(path, self._budget, self._clock)
+            self._directories[path] = directory
+        return directory
+
+    def read(self, directory: str, name: str) -> Content:
+        """Return the file `name` of `directory`, or why there is nothing. Raises CgroupGone."""
+        return self.directory(directory).read(name)
+
+    def close(self) -> None:
+        """Close all files; a later read opens them again."""
+        for directory in self._directories.values():
+            directory.close()
+
+
+def _device_and_inode(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise CgroupGone(path) from error
+    return status.st_dev, status.st_ino
+
+
+def open_for_reading(path: str, budget: FileBudget) -> int:
+    """Open `path`; where the process is out of descriptors, give up files of the budget."""
+    while True:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.EMFILE or not budget.close_oldest():
+                raise
+
+
+def _half_of_the_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 19 if soft == resource.RLIM_INFINITY else max(8, soft // 2)

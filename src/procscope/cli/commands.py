@@ -1,0 +1,96 @@
+"""The command line as a whole: one row for each command, its module imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from procscope import __version__
+
+PROGRAM = "procscope"
+_DESCRIPTION = """\
+Gives each container its own /proc/meminfo, cpuinfo, stat, uptime, loadavg, diskstats, swaps, and
+/sys/devices/system/cpu: a container sees its share of the host as if it were a machine of that
+size.
+"""
+_EPILOG = """\
+To see it work:        sudo procscope run --memory 256m --cpus 1 -- free -m
+To serve containers:   sudo procscope serve
+With Docker:           docker run $(procscope docker-args) -m 256m …
+
+`procscope COMMAND --help` tells more.
+"""
+
+
+class CommandModule(Protocol):
+    """What a module of this package has."""
+
+    DESCRIPTION: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the command's options to its parser."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Run the command; return the exit code. Raises ProcscopeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command's name, its module in this package, and what it does in a few words."""
+
+    name: str
+    module: str
+    help: str
+
+    def load(self) -> CommandModule:
+        """Import the module."""
+        return cast("CommandModule", importlib.import_module(f"procscope.cli.{self.module}"))
+
+
+COMMANDS = (
+    Command("serve", "serve", "serve the files to all containers of this host"),
+    Command("run", "run", "run a command as if on a small machine of its own"),
+    Command("show", "show", "print what a container sees, with no mount at all"),
+    Command("docker-args", "docker_args", "print the -v options for docker run"),
+    Command("completion", "completion", "print a shell's completion script"),
+)
+
+
+def run_command(arguments: list[str]) -> int:
+    """Parse the arguments and run the command that they name; return its exit code."""
+    name = next((word for word in arguments if not word.startswith("-")), "")
+    parser = build_parser(lambda command: command.name == name)
+    args = parser.parse_args(arguments)
+    command = next((one for one in COMMANDS if one.name == args.procscope_command), None)
+    if command is None:
+        parser.print_help()
+        return 0
+    return command.load().run(args)
+
+
+def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
+    """Return the parser; the options of commands that are not `wanted` are left out."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(
+        dest="procscope_command", metavar="COMMAND", title="commands"
+    )
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if wanted(command):
+            module = command.load()
+            subparser.description = module.DESCRIPTION
+            module.add_arguments(subparser)
+    return parser

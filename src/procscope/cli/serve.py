@@ -1,0 +1,108 @@
+"""`procscope serve`: the daemon."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from procscope.cli.options import add_cpu_count, cpu_count
+from procscope.daemon import logs
+from procscope.daemon.config import (
+    DEFAULT_FILES,
+    DEFAULT_MOUNTPOINT,
+    LXCFS_MOUNTPOINT,
+    ServeConfig,
+    default_workers,
+)
+from procscope.daemon.supervisor import Supervisor
+from procscope.errors import ProcscopeError
+
+DESCRIPTION = f"""\
+Mounts the files at MOUNTPOINT (default {DEFAULT_MOUNTPOINT}) and answers whoever reads them from
+the reader's own container. Runs in the foreground and logs to stderr; SIGTERM or Ctrl-C unmounts
+and ends it. Tells systemd when it is ready (Type=notify).
+
+  procscope serve                     then: docker run $(procscope docker-args) -m 256m …
+  procscope serve {LXCFS_MOUNTPOINT}      takes the place of lxcfs
+"""
+_MAX_WORKERS = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `serve`."""
+    parser.add_argument(
+        "mountpoint",
+        nargs="?",
+        metavar="MOUNTPOINT",
+        default=DEFAULT_MOUNTPOINT,
+        help=f"an empty directory; made if it is the default, or {LXCFS_MOUNTPOINT}",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        default=default_workers(),
+        help="processes that answer requests (default here: %(default)s)",
+    )
+    add_cpu_count(parser)
+    parser.add_argument(
+        "--files",
+        metavar="LIST",
+        default="",
+        help="serve only these, separated by commas; every file unless given: "
+        + ", ".join(DEFAULT_FILES),
+    )
+    parser.add_argument(
+        "--context",
+        metavar="LABEL",
+        help="SELinux label of the files, for hosts that enforce it: "
+        "system_u:object_r:container_file_t:s0",
+    )
+    parser.add_argument(
+        "--run-directory",
+        metavar="DIR",
+        default="/run/procscope",
+        help="where state is kept that outlives a worker (default %(default)s)",
+    )
+    parser.add_argument("--debug", action="store_true", help="log every request and reply")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    if not 1 <= args.workers <= _MAX_WORKERS:
+        raise ProcscopeError(
+            f"--workers {args.workers} is out of range", hint=f"give 1 to {_MAX_WORKERS}"
+        )
+    logs.configure(debug=args.debug)
+    config = ServeConfig(
+        mountpoint=os.path.abspath(args.mountpoint),
+        workers=args.workers,
+        cpu_count=cpu_count(args),
+        files=parse_files(args.files),
+        run_directory=args.run_directory,
+        debug=args.debug,
+        selinux_context=args.context,
+    )
+    if os.geteuid() != 0:
+        raise ProcscopeError(
+            "serve needs root to mount files for other users' containers",
+            hint="use sudo; `procscope run` and `procscope show` work without",
+        )
+    return Supervisor(config).run()
+
+
+def parse_files(text: str) -> tuple[str, ...]:
+    """Return the files that a list names; `meminfo` stands for `proc/meminfo`."""
+    if not text:
+        return DEFAULT_FILES
+    chosen: list[str] = []
+    for word in text.split(","):
+        name = word.strip().strip("/")
+        name = name if name in DEFAULT_FILES else f"proc/{name}"
+        if name not in DEFAULT_FILES:
+            raise ProcscopeError(
+                f"there is no file {word.strip()!r} to serve",
+                hint="choose from " + ", ".join(DEFAULT_FILES),
+            )
+        chosen.append(name)
+    return tuple(chosen)

@@ -1,0 +1,1 @@
+"""Which container a process is in, and what people call that container."""

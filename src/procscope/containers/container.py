@@ -1,0 +1,35 @@
+"""The container: one cgroup that is somebody's whole machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from procscope.ids import CgroupPath, ContainerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container by its cgroup path in every hierarchy; None stands for the host elsewhere."""
+
+    key: ContainerKey
+    """Made from the paths; the same paths always have the same key."""
+    cgroups: Mapping[str, CgroupPath]
+    """Controller -> path; the v2 hierarchy's controller is the empty text."""
+    runtime: str
+    """The runtime's name, empty where no runtime is known to have made it."""
+    id: str
+    """The runtime's id of it, or the cgroup path."""
+
+
+def container_of_paths(
+    cgroups: Mapping[str, CgroupPath], *, runtime: str = "", id_: str = ""
+) -> Container | None:
+    """Return the container at `cgroups`, or None where every path is the root: the host."""
+    paths = [path for path in cgroups.values() if path != "/"]
+    if not paths:
+        return None
+    text = "\n".join(f"{controller}:{path}" for controller, path in sorted(cgroups.items()))
+    key = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    return Container(ContainerKey(key), cgroups, runtime, id_ or max(paths, key=len))

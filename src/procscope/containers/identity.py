@@ -1,0 +1,212 @@
+"""From a reader's pid to its container.
+
+1. A reader that is not visible (pid 0) or gone is the host.
+2. The innermost component of its cgroup path that a known runtime made ends the container's path.
+3. Otherwise, in a PID namespace of its own: the cgroup of that namespace's init, if the reader is
+   in it or below it.
+4. Otherwise the reader's own cgroup; the root cgroup is the host.
+
+An answer is cached with the open `/proc/PID/cgroup` files it was made from, and holds as long as
+they read the same. The kernel answers ESRCH on such a file once its process is gone
+(`proc_single_show()` in `fs/proc/base.c`), also when the pid is in use again, so that a cached
+answer never outlives its process and never misses a move to another cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from procscope.containers.container import Container, container_of_paths
+from procscope.containers.runtimes import match_path
+from procscope.ids import CgroupPath, Pid
+from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
+
+_CGROUP_TEXT_BYTES = 8192
+_MAX_PARENTS = 4096
+_INIT_SCOPE = "/init.scope"
+"""Where systemd puts itself inside the cgroup it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Witness:
+    """An open `/proc/PID/cgroup` and what it said."""
+
+    fd: int
+    text: bytes
+
+    def still_says_so(self) -> bool:
+        try:
+            return os.pread(self.fd, _CGROUP_TEXT_BYTES, 0) == self.text
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    container: Container | None
+    witnesses: tuple[_Witness, ...]
+
+    def holds(self) -> bool:
+        return all(witness.still_says_so() for witness in self.witnesses)
+
+    def close(self) -> None:
+        for witness in self.witnesses:
+            os.close(witness.fd)
+
+
+class Identifier:
+    """Finds the container of a reader. Not safe for use by several threads."""
+
+    def __init__(self, proc: str = "/proc", *, capacity: int = 256) -> None:
+        self._proc = proc
+        self._capacity = capacity
+        self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
+        self._host_pid_namespace = self._pid_namespace("self")
+
+    def container_of(self, pid: Pid) -> Container | None:
+        """Return the container of the process or thread `pid`; None is the host."""
+        if pid <= 0:
+            return None
+        known = self._answers.get(pid)
+        if known is not None:
+            if known.holds():
+                self._answers.move_to_end(pid)
+                return known.container
+            self._forget(pid)
+        answer = self._identify(pid)
+        if answer is None:
+            return None
+        self._answers[pid] = answer
+        if len(self._answers) > self._capacity:
+            self._forget(next(iter(self._answers)))
+        return answer.container
+
+    def close(self) -> None:
+        """Close every file that is kept open."""
+        while self._answers:
+            self._forget(next(iter(self._answers)))
+
+    def _forget(self, pid: Pid) -> None:
+        self._answers.pop(pid).close()
+
+    def _witness(self, pid: Pid) -> _Witness | None:
+        try:
+            fd = os.open(f"{self._proc}/{pid}/cgroup", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return _Witness(fd, os.pread(fd, _CGROUP_TEXT_BYTES, 0))
+        except OSError:
+            os.close(fd)
+            return None
+
+    def _identify(self, pid: Pid) -> _Answer | None:
+        own = self._witness(pid)
+        if own is None:
+            return None
+        paths = _cgroups(own)
+        named = container_by_name(paths)
+        if named is not None:
+            return _Answer(named, (own,))
+        init = self._namespace_init(pid)
+        if init is not None:
+            theirs = self._witness(init)
+            if theirs is not None:
+                paths_of_init = _without_init_scope(_cgroups(theirs))
+                if _contains(paths_of_init, paths):
+                    return _Answer(container_of_paths(paths_of_init), (own, theirs))
+                os.close(theirs.fd)
+        return _Answer(container_of_paths(paths), (own,))
+
+    def _pid_namespace(self, pid: Pid | str) -> int | None:
+        try:
+            return os.stat(f"{self._proc}/{pid}/ns/pid").st_ino
+        except OSError:
+            return None
+
+    def _namespace_init(self, pid: Pid) -> Pid | None:
+        """Return the init of `pid`'s PID namespace where that is not the host's."""
+        namespace = self._pid_namespace(pid)
+        if namespace is None or namespace == self._host_pid_namespace:
+            return None
+        for process in self._ancestry(pid):
+            if self._pid_namespace(process) != namespace:
+                break
+            if self._nspid(process)[-1:] == (1,):
+                return process
+        # A process that was brought into the namespace (nsenter) has its parents outside of it.
+        return next(
+            (p for p in self._namespace_members(namespace) if self._nspid(p)[-1] == 1), None
+        )
+
+    def _ancestry(self, pid: Pid) -> Iterator[Pid]:
+        for _ in range(_MAX_PARENTS):
+            yield pid
+            parent = self._status_field(pid, "PPid")
+            if not parent.isdigit() or parent == "0":
+                return
+            pid = Pid(int(parent))
+
+    def _namespace_members(self, namespace: int) -> Iterator[Pid]:
+        for entry in os.listdir(self._proc):
+            if entry.isdigit():
+                pid = Pid(int(entry))
+                if self._pid_namespace(pid) == namespace and self._nspid(pid):
+                    yield pid
+
+    def _status(self, pid: Pid) -> str:
+        try:
+            with open(f"{self._proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except OSError:
+            return ""
+
+    def _status_field(self, pid: Pid, field: str) -> str:
+        for line in self._status(pid).splitlines():
+            key, _, value = line.partition(":")
+            if key == field:
+                return value.strip()
+        return ""
+
+    def _nspid(self, pid: Pid) -> tuple[Pid, ...]:
+        return parse_nspid(self._status(pid))
+
+
+def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
+    """Return the container that a known runtime made at one of `paths`, each path cut to it."""
+    matches = {controller: match_path(path) for controller, path in paths.items()}
+    found = [match for match in matches.values() if match is not None]
+    if not found:
+        return None
+    # Where hierarchies disagree, the innermost container is the reader's. A v1 hierarchy that the
+    # runtime did not use stays as it is; the v2 one beside it (hybrid) then tells of others.
+    best = max(found, key=lambda match: match.path.count("/"))
+    cut = {
+        controller: match.path if match is not None else paths[controller]
+        for controller, match in matches.items()
+    }
+    if matches.get(UNIFIED, best) is None:
+        cut[UNIFIED] = CgroupPath("/")
+    return container_of_paths(cut, runtime=best.runtime, id_=best.id)
+
+
+def _cgroups(witness: _Witness) -> Mapping[str, CgroupPath]:
+    return parse_cgroups(witness.text.decode("utf-8", "surrogateescape"))
+
+
+def _without_init_scope(paths: Mapping[str, CgroupPath]) -> Mapping[str, CgroupPath]:
+    return {
+        controller: CgroupPath(path.removesuffix(_INIT_SCOPE) or "/")
+        for controller, path in paths.items()
+    }
+
+
+def _contains(outer: Mapping[str, CgroupPath], inner: Mapping[str, CgroupPath]) -> bool:
+    """Tell whether every path of `inner` is that of `outer` or below it."""
+    return all(
+        controller in outer and f"{path}/".startswith(f"{outer[controller].rstrip('/')}/")
+        for controller, path in inner.items()
+    )

@@ -1,0 +1,54 @@
+"""What `procscope serve` was asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from procscope.observe.registry import VIEWS, View
+from procscope.views.cpus import CpuCount
+
+DEFAULT_MOUNTPOINT = "/var/lib/procscope"
+LXCFS_MOUNTPOINT = "/var/lib/lxcfs"
+CPU_FOLDER = "sys/devices/system/cpu"
+
+DEFAULT_FILES: tuple[str, ...] = (*(f"proc/{name}" for name in VIEWS), CPU_FOLDER)
+"""Every file that can be served, as its path in the mount."""
+
+
+def default_workers() -> int:
+    """Return how many workers answer requests unless told: two, on large hosts up to four."""
+    return min(4, max(2, (os.cpu_count() or 1) // 8))
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """Options of one daemon."""
+
+    mountpoint: str = DEFAULT_MOUNTPOINT
+    workers: int = field(default_factory=default_workers)
+    cpu_count: CpuCount = CpuCount.QUOTA
+    files: tuple[str, ...] = DEFAULT_FILES
+    run_directory: str = "/run/procscope"
+    proc: str = "/proc"
+    sys: str = "/sys"
+    debug: bool = False
+    selinux_context: str | None = None
+
+    @property
+    def state_directory(self) -> str:
+        """Where this daemon keeps what outlives a worker: one folder for each mountpoint."""
+        name = hashlib.blake2b(os.fsencode(self.mountpoint), digest_size=6).hexdigest()
+        return os.path.join(self.run_directory, name)
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """The views to serve, by name below `proc/`."""
+        return {name: view for name, view in VIEWS.items() if f"proc/{name}" in self.files}
+
+    @property
+    def with_cpu_folder(self) -> bool:
+        """Whether `sys/devices/system/cpu` is served."""
+        return CPU_FOLDER in self.files

@@ -1,0 +1,104 @@
+"""The mountpoint: is it fit to be mounted on, and what stands there."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from enum import Enum
+
+from procscope.daemon.config import DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT
+from procscope.errors import ProcscopeError
+from procscope.fuse import device
+from procscope.fuse.device import LXCFS, MountName
+from procscope.linux.mountinfo import Mount, read_mountinfo
+
+_log = logging.getLogger(__name__)
+_OWN_TYPES = (MountName().fstype, LXCFS.fstype)
+
+
+class Standing(Enum):
+    """What is mounted at a path."""
+
+    NOTHING = "nothing"
+    LIVE = "live"
+    """A connection that somebody serves."""
+    DEAD = "dead"
+    """A FUSE connection whose server is gone: ENOTCONN, or ECONNABORTED when it was aborted."""
+    FOREIGN = "foreign"
+
+
+def mount_name(mountpoint: str) -> MountName:
+    """Return how to call the mount; where lxcfs has its, programs look for its name."""
+    return LXCFS if mountpoint == LXCFS_MOUNTPOINT else MountName()
+
+
+def mounted_at(mountpoint: str, proc: str = "/proc") -> Mount | None:
+    """Return the topmost mount at exactly this path."""
+    found = [mount for mount in read_mountinfo(proc) if mount.mount_point == mountpoint]
+    return found[-1] if found else None
+
+
+def standing(mountpoint: str, proc: str = "/proc") -> Standing:
+    """Return what is mounted at `mountpoint`."""
+    mount = mounted_at(mountpoint, proc)
+    if mount is None:
+        return Standing.NOTHING
+    if mount.fstype not in _OWN_TYPES:
+        return Standing.FOREIGN
+    try:
+        # The root's attributes may be cached; a listing always asks the server.
+        os.listdir(mountpoint)
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            return Standing.DEAD
+    return Standing.LIVE
+
+
+def prepare(mountpoint: str, proc: str = "/proc") -> None:
+    """Make sure that `mountpoint` is an empty directory with nothing mounted on it.
+
+    What a daemon that died left mounted is taken away. Raises ProcscopeError where the directory
+    is missing or in use.
+    """
+    while (found := standing(mountpoint, proc)) is not Standing.NOTHING:
+        if found is Standing.LIVE:
+            raise ProcscopeError(
+                f"{mountpoint} is already served by another daemon",
+                hint="stop that one first, or give another mountpoint",
+            )
+        if found is Standing.FOREIGN:
+            raise ProcscopeError(
+                f"{mountpoint} has another filesystem mounted on it",
+                hint=f"unmount it (`umount {mountpoint}`), or give another mountpoint",
+            )
+        _log.warning("%s was left mounted by a daemon that died; replacing it", mountpoint)
+        device.unmount(mountpoint)
+    _make_sure_of_directory(mountpoint)
+
+
+def _make_sure_of_directory(mountpoint: str) -> None:
+    if mountpoint in (DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT):
+        try:
+            os.makedirs(mountpoint, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise ProcscopeError(
+                f"cannot make {mountpoint}: {error.strerror}", hint="give another mountpoint"
+            ) from None
+    if not os.path.lexists(mountpoint):
+        raise ProcscopeError(
+            f"the mountpoint {mountpoint} does not exist", hint=f"`mkdir -p {mountpoint}` first"
+        )
+    if not os.path.isdir(mountpoint):
+        raise ProcscopeError(f"{mountpoint} is not a directory", hint="give an empty directory")
+    try:
+        names = os.listdir(mountpoint)
+    except OSError as error:
+        raise ProcscopeError(
+            f"cannot look into {mountpoint}: {error.strerror}", hint="give another mountpoint"
+        ) from None
+    if names:
+        raise ProcscopeError(
+            f"the mountpoint {mountpoint} is not empty ({names[0]}, …)",
+            hint="give an empty directory",
+        )

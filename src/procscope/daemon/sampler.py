@@ -1,0 +1,122 @@
+"""The sampler: every five seconds, the tasks of each known container, and its load averages.
+
+One process for the node. It finds the containers by their records, and removes the records of
+those whose cgroup has gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.files import CgroupGone, FileBudget
+from procscope.cgroup.hierarchy import Hierarchies
+from procscope.cgroup.model import TaskCounts
+from procscope.containers.container import container_of_paths
+from procscope.observe.boottime import NS_PER_SECOND, boottime_ns
+from procscope.observe.container import record_name
+from procscope.observe.loadblock import LoadBlock
+from procscope.observe.records import Record, RecordStore
+from procscope.observe.tasks import count_states, newest_pid
+from procscope.views.loadavg import SAMPLE_INTERVAL_SECONDS, Load, decay_n
+
+_log = logging.getLogger(__name__)
+_INTERVAL_NS = SAMPLE_INTERVAL_SECONDS * NS_PER_SECOND
+_MAX_PROCESSES_FOR_NEWEST = 4096
+_STARTING_NS = 2 * _INTERVAL_NS
+"""A record is made before it says whose it is; one that never does is removed after this."""
+
+
+class _Tracked:
+    """One container of the sampler."""
+
+    def __init__(self, cgroup: Cgroup, record: Record, block: LoadBlock | None) -> None:
+        self.cgroup = cgroup
+        self.record = record
+        self.load = Load() if block is None else block.load
+        self.sampled_at_ns = 0 if block is None else block.sampled_at_ns
+
+    def close(self) -> None:
+        self.cgroup.close()
+        self.record.close()
+
+
+class Sampler:
+    """Samples every container that has a record."""
+
+    def __init__(self, hierarchies: Hierarchies, records: RecordStore, proc: str = "/proc") -> None:
+        self._hierarchies = hierarchies
+        self._records = records
+        self._proc = proc
+        self._budget = FileBudget()
+        self._tracked: dict[str, _Tracked] = {}
+        self._nameless: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Sample for ever, at the multiples of the interval since boot."""
+        while True:
+            time.sleep((_INTERVAL_NS - boottime_ns() % _INTERVAL_NS) / NS_PER_SECOND)
+            try:
+                self.sample(boottime_ns())
+            except OSError as error:
+                _log.error("the load averages of this interval are missing: %s", error)
+
+    def sample(self, now_ns: int) -> None:
+        """Take one sample of every container, at the time `now_ns` since boot. Raises OSError."""
+        names = set(self._records.names())
+        for name in self._tracked.keys() - names:
+            self._drop(name)
+        for name in names:
+            try:
+                tracked = self._tracked.get(name) or self._track(name, now_ns)
+                if tracked is not None:
+                    self._sample(tracked, now_ns)
+            except CgroupGone:
+                self._records.remove(name)
+                self._drop(name)
+
+    def _sample(self, tracked: _Tracked, now_ns: int) -> None:
+        if not tracked.cgroup.exists():
+            raise CgroupGone("a container's cgroup")
+        counts = count_states(self._proc, tracked.cgroup.threads())
+        passed = max(1, (now_ns - tracked.sampled_at_ns + _INTERVAL_NS // 2) // _INTERVAL_NS)
+        intervals = passed if tracked.sampled_at_ns else 1
+        tracked.load = decay_n(tracked.load, counts.running + counts.blocked, intervals)
+        tracked.sampled_at_ns = now_ns
+        tracked.record.write_load(self._block(tracked, counts, now_ns).to_bytes())
+
+    def _block(self, tracked: _Tracked, counts: TaskCounts, now_ns: int) -> LoadBlock:
+        processes = tracked.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST)
+        return LoadBlock(tracked.load, counts, newest_pid(self._proc, processes), now_ns)
+
+    def _track(self, name: str, now_ns: int) -> _Tracked | None:
+        """Open a container's cgroup by its record; None where the record is not complete yet."""
+        record = self._records.open_existing(name)
+        if record is None:
+            return None
+        identity = record.read_identity()
+        container = container_of_paths(identity.cgroups) if identity else None
+        if container is None:
+            record.close()
+            if now_ns - self._nameless.setdefault(name, now_ns) > _STARTING_NS:
+                self._records.remove(name)
+                del self._nameless[name]
+            return None
+        self._nameless.pop(name, None)
+        try:
+            cgroup = Cgroup(self._hierarchies, container.cgroups, self._budget)
+            if record_name(container, cgroup) != name:
+                cgroup.close()
+                raise CgroupGone(container.id)
+        except CgroupGone:
+            record.close()
+            raise
+        block = LoadBlock.from_bytes(record.read_load())
+        tracked = self._tracked[name] = _Tracked(cgroup, record, block)
+        return tracked
+
+    def _drop(self, name: str) -> None:
+        tracked = self._tracked.pop(name, None)
+        if tracked is not None:
+            tracked.close()

@@ -1,0 +1,236 @@
+"""Requests in, replies out: the FUSE protocol without a descriptor.
+
+A `Session` is given the bytes that read(2) on /dev/fuse returned, and gives the bytes that are to
+be written back. It answers whatever it is given and never raises: malformed requests get EINVAL,
+a filesystem that fails unexpectedly gets EIO in its name, and serving goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from errno import EINVAL, EIO, ENAMETOOLONG, ENOSYS, EOPNOTSUPP, EROFS
+from typing import Final, TypeAlias
+
+from procscope.fuse import opcodes, replies, wire
+from procscope.fuse.filesystem import Caller, Filesystem
+from procscope.fuse.negotiation import ConnectionState
+from procscope.fuse.opcodes import BY_OPCODE, OPERATIONS, Answer
+from procscope.fuse.replies import Reply
+from procscope.ids import FileHandle, NodeId
+
+_Handler: TypeAlias = Callable[[int, Caller, NodeId, memoryview], Reply]
+"""unique, caller, nodeid, the whole request -> the reply"""
+
+_BODY: Final = wire.fuse_in_header.size
+_NOT_RESEND: Final = ~wire.FUSE_UNIQUE_RESEND
+_LARGEST_OFFSET: Final = (1 << 63) - 1
+_LONGEST_LINK_BYTES: Final = 4095
+_ERRNO_END: Final = 512
+"""fuse_dev_do_write() refuses a reply whose error is not above -512."""
+
+# The kernel itself removes O_CREAT, O_EXCL, O_NOCTTY, and without FUSE_ATOMIC_O_TRUNC also O_TRUNC.
+_WRITING: Final = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
+
+_unpack_header = wire.fuse_in_header.struct.unpack_from
+_unpack_open = wire.fuse_open_in.struct.unpack_from
+_unpack_read = wire.fuse_read_in.struct.unpack_from
+_unpack_release = wire.fuse_release_in.struct.unpack_from
+_unpack_getattr = wire.fuse_getattr_in.struct.unpack_from
+_unpack_access = wire.fuse_access_in.struct.unpack_from
+_unpack_forget = wire.fuse_forget_in.struct.unpack_from
+_unpack_batch_forget = wire.fuse_batch_forget_in.struct.unpack_from
+
+_REFUSED: Final = {
+    operation.opcode: operation.errno
+    for operation in OPERATIONS
+    if operation.answer is Answer.REFUSED
+}
+_SILENT: Final = frozenset(
+    operation.opcode
+    for operation in OPERATIONS
+    if operation.answer in (Answer.NO_REPLY, Answer.HANDLED_WITHOUT_REPLY)
+)
+
+_log = logging.getLogger(__name__)
+
+
+def errno_of(error: Exception) -> int:
+    """The errno that a reply carries for an exception: OSError's own, EIO for any other.
+
+    ENOSYS is not a filesystem's to say: to the kernel it means that the request exists nowhere on
+    this connection, after OPEN even that no file needs to be opened any more. It becomes
+    EOPNOTSUPP. What is no errno that a reply may carry becomes EIO.
+    """
+    if not isinstance(error, OSError):
+        return EIO
+    errno = error.errno
+    if errno == ENOSYS:
+        return EOPNOTSUPP
+    if errno is None or not 0 < errno < _ERRNO_END:
+        return EIO
+    return errno
+
+
+class Session:
+    """Answers the requests of one connection from one filesystem. Keeps nothing between them."""
+
+    def __init__(
+        self, filesystem: Filesystem, state: ConnectionState, log: logging.Logger = _log
+    ) -> None:
+        self._filesystem = filesystem
+        self._max_bytes = state.max_read_bytes
+        self._log = log
+        methods: dict[int, _Handler] = {
+            opcodes.FUSE_LOOKUP: self._lookup,
+            opcodes.FUSE_FORGET: self._forget,
+            opcodes.FUSE_GETATTR: self._getattr,
+            opcodes.FUSE_READLINK: self._readlink,
+            opcodes.FUSE_OPEN: self._open,
+            opcodes.FUSE_READ: self._read,
+            opcodes.FUSE_STATFS: self._statfs,
+            opcodes.FUSE_RELEASE: self._release,
+            opcodes.FUSE_OPENDIR: self._opendir,
+            opcodes.FUSE_READDIR: self._readdir,
+            opcodes.FUSE_RELEASEDIR: self._releasedir,
+            opcodes.FUSE_ACCESS: self._access,
+            opcodes.FUSE_DESTROY: self._destroy,
+            opcodes.FUSE_BATCH_FORGET: self._batch_forget,
+            opcodes.FUSE_READDIRPLUS: self._readdirplus,
+        }
+        self._handlers = {
+            opcode: (method, _BODY + BY_OPCODE[opcode].body_bytes)
+            for opcode, method in methods.items()
+        }
+
+    def handle(self, request: memoryview) -> Reply:
+        """The reply to one request, None where none is due.
+
+        `request` is what one read(2) returned. Never raises an Exception.
+        """
+        if len(request) < _BODY:
+            return None
+        length, opcode, unique, nodeid, uid, gid, pid, _ = _unpack_header(request)
+        if not unique and opcode not in _SILENT:
+            # The kernel would take a reply with 0 for a notification, and its error for the code.
+            return None
+        known = self._handlers.get(opcode)
+        if known is None:
+            return _refusal(opcode, unique)
+        handler, least = known
+        if length != len(request) or length < least:
+            return _error(opcode, unique, EINVAL)
+        try:
+            return handler(unique, Caller(pid, uid, gid, unique & _NOT_RESEND), nodeid, request)
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+            return self._failed(opcode, unique, nodeid, error)
+
+    def _failed(self, opcode: int, unique: int, nodeid: int, error: Exception) -> Reply:
+        if not isinstance(error, OSError):
+            name = BY_OPCODE[opcode].name
+            self._log.error("%s of node %d failed", name, nodeid, exc_info=error)
+        return _error(opcode, unique, errno_of(error))
+
+    def _lookup(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        name = bytes(request[_BODY:-1])
+        if not name or request[-1] or 0 in name:
+            return replies.error(unique, EINVAL)
+        return replies.entry(unique, self._filesystem.lookup(caller, nodeid, name))
+
+    def _getattr(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        flags, fh = _unpack_getattr(request, _BODY)
+        by_file = FileHandle(fh) if flags & wire.FUSE_GETATTR_FH else None
+        return replies.attributes(unique, self._filesystem.getattr(caller, nodeid, by_file))
+
+    def _access(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        (mask,) = _unpack_access(request, _BODY)
+        self._filesystem.access(caller, nodeid, mask)
+        return replies.done(unique)
+
+    def _readlink(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        target = self._filesystem.readlink(caller, nodeid)
+        if len(target) > _LONGEST_LINK_BYTES:
+            return replies.error(unique, ENAMETOOLONG)
+        return replies.data(unique, target)
+
+    def _open(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        flags, _ = _unpack_open(request, _BODY)
+        if flags & _WRITING:
+            return replies.error(unique, EROFS)
+        return replies.opened(unique, self._filesystem.open(caller, nodeid, flags))
+
+    def _read(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        fh, offset, size, _, _, _ = _unpack_read(request, _BODY)
+        if not size or offset > _LARGEST_OFFSET:
+            return replies.done(unique)
+        if size > self._max_bytes:
+            size = self._max_bytes
+        payload = self._filesystem.read(caller, nodeid, fh, offset, size)
+        return replies.data(unique, payload if len(payload) <= size else payload[:size])
+
+    def _release(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        fh, _, _, _ = _unpack_release(request, _BODY)
+        self._filesystem.release(caller, nodeid, fh)
+        return replies.done(unique)
+
+    def _opendir(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        return replies.opened(unique, self._filesystem.opendir(caller, nodeid))
+
+    def _readdir(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        return self._list(unique, caller, nodeid, request, plus=False)
+
+    def _readdirplus(
+        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+    ) -> Reply:
+        return self._list(unique, caller, nodeid, request, plus=True)
+
+    def _list(
+        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview, *, plus: bool
+    ) -> Reply:
+        fh, offset, size, _, _, _ = _unpack_read(request, _BODY)
+        if offset > _LARGEST_OFFSET:
+            return replies.done(unique)
+        entries = self._filesystem.readdir(caller, nodeid, fh, offset, plus)
+        room = min(size, self._max_bytes)
+        return replies.data(unique, replies.directory(entries, offset, room, plus))
+
+    def _releasedir(
+        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+    ) -> Reply:
+        fh, _, _, _ = _unpack_release(request, _BODY)
+        self._filesystem.releasedir(caller, nodeid, fh)
+        return replies.done(unique)
+
+    def _statfs(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        return replies.statfs(unique, self._filesystem.statfs(caller, nodeid))
+
+    def _destroy(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        return replies.done(unique)
+
+    def _forget(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+        (nlookup,) = _unpack_forget(request, _BODY)
+        self._filesystem.forget(nodeid, nlookup)
+        return None
+
+    def _batch_forget(
+        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+    ) -> Reply:
+        (count,) = _unpack_batch_forget(request, _BODY)
+        start = _BODY + wire.fuse_batch_forget_in.size
+        end = start + count * wire.fuse_forget_one.size
+        if end > len(request):
+            return None
+        for node, nlookup in wire.fuse_forget_one.struct.iter_unpack(request[start:end]):
+            self._filesystem.forget(node, nlookup)
+        return None
+
+
+def _refusal(opcode: int, unique: int) -> Reply:
+    """The answer to a request that has no handler."""
+    return _error(opcode, unique, _REFUSED.get(opcode, ENOSYS))
+
+
+def _error(opcode: int, unique: int, errno: int) -> Reply:
+    """An errno, where a reply is due."""
+    return None if opcode in _SILENT else replies.error(unique, errno)

@@ -1,0 +1,1 @@
+"""How another runtime is told to mount the views before a container starts."""

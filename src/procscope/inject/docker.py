@@ -1,0 +1,41 @@
+"""The `-v` options that give a Docker or podman container its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from procscope.errors import ProcscopeError
+
+RUNC_ALLOWS: tuple[str, ...] = (
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+)
+"""What runc lets be mounted below /proc (`checkProcMount()` in libcontainer)."""
+CPU_FOLDER = "sys/devices/system/cpu"
+MOUNTABLE = (*RUNC_ALLOWS, CPU_FOLDER)
+DEFAULT_FILES = tuple(name for name in MOUNTABLE if name != "proc/slabinfo")
+
+
+def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tuple[str, ...]:
+    """Return the words for `docker run`: `-v SOURCE:TARGET:ro` for each file.
+
+    `meminfo` stands for `proc/meminfo`. Raises ProcscopeError for a file that is not served, or
+    that runc would refuse to mount.
+    """
+    options: list[str] = []
+    for file in files:
+        name = file.strip("/")
+        name = name if name in MOUNTABLE else f"proc/{name.removeprefix('proc/')}"
+        if name not in MOUNTABLE:
+            raise ProcscopeError(
+                f"a container cannot be given {file!r} when it is made",
+                hint="choose from " + ", ".join(MOUNTABLE),
+            )
+        options += ("-v", f"{mountpoint}/{name}:/{name}:ro")
+    return tuple(options)

@@ -1,0 +1,164 @@
+"""What one container is and uses now, read from its cgroup, its tasks and its record."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.model import CpuShare, Hugetlb, Memory, Missing, TaskCounts
+from procscope.containers.container import Container
+from procscope.ids import CpuId
+from procscope.observe.boottime import NS_PER_TICK, boottime_ns
+from procscope.observe.host import HostFiles
+from procscope.observe.loadblock import LoadBlock
+from procscope.observe.records import Record, RecordIdentity, RecordStore
+from procscope.observe.tasks import count_states, find_birth_ticks, newest_pid
+from procscope.views.cpu_ledger import CpuLedger
+from procscope.views.cpu_time import advance
+from procscope.views.cpus import CpuCount, visible_cpus
+from procscope.views.loadavg import Load
+
+_NS_PER_MS = 1_000_000
+_VISIBLE_NS = 5 * _NS_PER_MS
+_TASKS_NS = 200 * _NS_PER_MS
+_MAX_COUNTED_THREADS = 128
+"""A container with more is not walked at a read; its counts are the sampler's."""
+
+
+class ContainerObserver:
+    """One container's open cgroup and record. Raises CgroupGone once its cgroup is removed."""
+
+    def __init__(
+        self,
+        container: Container,
+        cgroup: Cgroup,
+        host: HostFiles,
+        records: RecordStore | None,
+        cpu_count: CpuCount,
+    ) -> None:
+        self.container = container
+        self.cgroup = cgroup
+        self._host = host
+        self._cpu_count = cpu_count
+        self._record = self._open_record(records)
+        self._birth_ticks = self._find_birth_ticks()
+        self._visible: tuple[CpuId, ...] = ()
+        self._visible_at_ns = 0
+        self._none_hidden_by_quota = False
+        self._tasks = TaskCounts(0, 0, 0)
+        self._newest_pid = 0
+        self._tasks_at_ns = 0
+
+    @property
+    def record_name(self) -> str:
+        """The name of the record of this lifetime of the container's cgroup."""
+        return record_name(self.container, self.cgroup)
+
+    def close(self) -> None:
+        """Close every file that is kept open."""
+        self.cgroup.close()
+        if self._record is not None:
+            self._record.close()
+
+    def memory(self) -> Memory:
+        """Return limit, usage and statistics of memory and swap."""
+        return self.cgroup.memory()
+
+    def hugetlb(self, page_size_name: str) -> Hugetlb | Literal[Missing.ABSENT]:
+        """Return the huge pages of one size, such as `2MB`."""
+        return self.cgroup.hugetlb(page_size_name)
+
+    def visible_cpus(self) -> tuple[CpuId, ...]:
+        """Return the CPUs that the container sees, sorted, never none."""
+        now_ns = time.monotonic_ns()
+        if not self._visible or now_ns - self._visible_at_ns > _VISIBLE_NS:
+            share = self.cgroup.cpu_share()
+            online = self._host.online_cpus()
+            self._visible = visible_cpus(share, online, self._cpu_count)
+            self._none_hidden_by_quota = self._visible == _without_quota(share, online)
+            self._visible_at_ns = now_ns
+        return self._visible
+
+    def age_ns(self) -> int:
+        """Return the time since the container's first process started."""
+        if self._birth_ticks is None:
+            self._birth_ticks = self._find_birth_ticks()
+        if self._birth_ticks is None:
+            return 0
+        return max(0, boottime_ns() - self._birth_ticks * NS_PER_TICK)
+
+    def cpu_ledger(self, visible: tuple[CpuId, ...]) -> CpuLedger:
+        """Return the CPU time of `visible`, handed out up to now and written down."""
+        if self._record is None:
+            return self._advance(None, visible)
+        with self._record.ledger_lock() as locked:
+            ledger = CpuLedger.from_bytes(self._record.read_ledger() or b"")
+            ledger = self._advance(ledger, visible)
+            if locked:
+                self._record.write_ledger(ledger.to_bytes())
+            return ledger
+
+    def _advance(self, ledger: CpuLedger | None, visible: tuple[CpuId, ...]) -> CpuLedger:
+        return advance(
+            ledger,
+            self.cgroup.cpu_usage(),
+            visible,
+            self.age_ns(),
+            per_cpu=self._none_hidden_by_quota,
+        )
+
+    def task_counts(self) -> TaskCounts:
+        """Return the container's threads by state, a fraction of a second old at most.
+
+        A container with very many threads is not walked: then the sampler's last count is told.
+        """
+        self._refresh_tasks()
+        return self._tasks
+
+    def newest_pid(self) -> int:
+        """Return the newest process's pid as the container numbers it."""
+        self._refresh_tasks()
+        return self._newest_pid
+
+    def _refresh_tasks(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._tasks_at_ns and now_ns - self._tasks_at_ns < _TASKS_NS:
+            return
+        self._tasks_at_ns = now_ns
+        threads = list(self.cgroup.threads(_MAX_COUNTED_THREADS + 1))
+        block = self._load_block() if len(threads) > _MAX_COUNTED_THREADS else None
+        if block is not None:
+            self._tasks, self._newest_pid = block.tasks, block.newest_pid
+            return
+        self._tasks = count_states(self._host.proc, threads)
+        self._newest_pid = newest_pid(self._host.proc, self.cgroup.processes(_MAX_COUNTED_THREADS))
+
+    def load(self) -> Load:
+        """Return the load averages; zero before the sampler's first pass, as after a boot."""
+        block = self._load_block()
+        return Load() if block is None else block.load
+
+    def _load_block(self) -> LoadBlock | None:
+        return LoadBlock.from_bytes(self._record.read_load()) if self._record else None
+
+    def _open_record(self, records: RecordStore | None) -> Record | None:
+        return None if records is None else records.open(self.record_name)
+
+    def _find_birth_ticks(self) -> int | None:
+        known = self._record.read_identity() if self._record is not None else None
+        if known is not None:
+            return known.birth_ticks
+        ticks = find_birth_ticks(self._host.proc, self.cgroup.processes())
+        if ticks is not None and self._record is not None:
+            self._record.write_identity(RecordIdentity(self.container.cgroups, ticks))
+        return ticks
+
+
+def record_name(container: Container, cgroup: Cgroup) -> str:
+    """Return the name of a container's record; another one once its cgroup is made again."""
+    return f"{container.key}-{cgroup.identity()}"
+
+
+def _without_quota(share: CpuShare, online: tuple[CpuId, ...]) -> tuple[CpuId, ...]:
+    return visible_cpus(share, online, CpuCount.CPUSET)

@@ -1,0 +1,152 @@
+"""Renders any view for any container, with everything that is worth keeping between two reads.
+
+One rule for every file when something cannot be read: the reader gets the host's bytes, whole, and
+the fallback is reported once to the caller of this module, which counts and logs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.files import CgroupGone, FileBudget
+from procscope.cgroup.hierarchy import Hierarchies
+from procscope.containers.container import Container
+from procscope.ids import ContainerKey, CpuId
+from procscope.observe.container import ContainerObserver
+from procscope.observe.host import HostFiles
+from procscope.observe.records import RecordStore
+from procscope.observe.registry import View
+from procscope.views.cpus import CpuCount
+
+_MAX_OBSERVERS = 1024
+"""Containers whose open files a worker keeps; the one that was read longest ago goes first."""
+_SWEEP_NS = 5_000_000_000
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A reader got the host's bytes in the place of its container's."""
+
+    view: str
+    container: Container
+    error: Exception
+
+
+def ignore_fallback(fallback: Fallback) -> None:
+    """Report a fallback to nobody."""
+
+
+class Observatory:
+    """All containers that one worker knows. Not safe for use by several threads."""
+
+    def __init__(
+        self,
+        hierarchies: Hierarchies,
+        host: HostFiles,
+        records: RecordStore | None,
+        *,
+        cpu_count: CpuCount = CpuCount.QUOTA,
+        on_fallback: Callable[[Fallback], None] = ignore_fallback,
+        max_files: int = 4096,
+    ) -> None:
+        self.host = host
+        self._hierarchies = hierarchies
+        self._records = records
+        self._cpu_count = cpu_count
+        self._on_fallback = on_fallback
+        self._budget = FileBudget(max_files)
+        self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
+        self._swept_at_ns = time.monotonic_ns()
+
+    def render(self, view: View, container: Container | None) -> bytes:
+        """Return the content of `view` for a reader in `container`; None is the host.
+
+        Raises OSError where the host has no such file, or where the view's errors are meant for
+        the reader.
+        """
+        if container is None:
+            return self.host.read_proc(view.name)
+        try:
+            return self._with_observer(container, lambda one: view.render(self.host, one))
+        except OSError as error:
+            if view.errors_reach_reader and not isinstance(error, CgroupGone):
+                raise
+            return self._fall_back(view, container, error)
+        except Exception as error:  # noqa: BLE001 - the reader gets a whole file, whatever it was
+            return self._fall_back(view, container, error)
+
+    def track(self, container: Container | None) -> None:
+        """Begin to keep a record of `container`: its load is sampled from now on."""
+        if container is None:
+            return
+        try:
+            self._with_observer(container, lambda one: None)
+        except (OSError, ValueError) as error:
+            self._on_fallback(Fallback("the record", container, error))
+
+    def visible_cpus(self, container: Container | None) -> tuple[CpuId, ...]:
+        """Return the CPUs that a reader in `container` sees. Raises OSError, ValueError."""
+        if container is None:
+            return self.host.online_cpus()
+        try:
+            return self._with_observer(container, ContainerObserver.visible_cpus)
+        except (OSError, ValueError) as error:
+            self._on_fallback(Fallback("sys/devices/system/cpu", container, error))
+            return self.host.online_cpus()
+
+    def close(self) -> None:
+        """Close every file that is kept open."""
+        while self._observers:
+            self._forget(next(iter(self._observers)))
+        self.host.close()
+
+    def _fall_back(self, view: View, container: Container, error: Exception) -> bytes:
+        self._on_fallback(Fallback(view.name, container, error))
+        if view.errors_reach_reader:
+            # The host's pressure would tell of other containers.
+            raise OSError(errno.EOPNOTSUPP, "the container's cgroup is gone")
+        return self.host.read_proc(view.name)
+
+    def _with_observer(self, container: Container, use: Callable[[ContainerObserver], _T]) -> _T:
+        self._sweep()
+        try:
+            return use(self._observer(container))
+        except CgroupGone:
+            # The same path may be another cgroup by now: look once more.
+            self._forget(container.key)
+            return use(self._observer(container))
+
+    def _observer(self, container: Container) -> ContainerObserver:
+        observer = self._observers.get(container.key)
+        if observer is not None:
+            self._observers.move_to_end(container.key)
+            return observer
+        cgroup = Cgroup(self._hierarchies, container.cgroups, self._budget)
+        observer = ContainerObserver(container, cgroup, self.host, self._records, self._cpu_count)
+        self._observers[container.key] = observer
+        if len(self._observers) > _MAX_OBSERVERS:
+            self._forget(next(iter(self._observers)))
+        return observer
+
+    def _sweep(self) -> None:
+        """Now and then, drop the containers whose cgroup has gone without anybody reading."""
+        now_ns = time.monotonic_ns()
+        if now_ns - self._swept_at_ns < _SWEEP_NS:
+            return
+        self._swept_at_ns = now_ns
+        for key, observer in list(self._observers.items()):
+            if not observer.cgroup.exists():
+                self._forget(key)
+
+    def _forget(self, key: ContainerKey) -> None:
+        observer = self._observers.pop(key, None)
+        if observer is not None:
+            observer.close()

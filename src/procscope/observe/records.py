@@ -1,0 +1,154 @@
+"""What must outlive a worker of each container: one small file for each, in a state directory.
+
+All workers and the sampler share the files, and they survive a restart of the daemon (not of the
+host). A file has three blocks at fixed places:
+
+identity  JSON: the container's cgroup paths, by which the sampler finds its tasks, and its birth
+load      load averages and task counts; written by the sampler alone
+ledger    the CPU time handed out so far; written by whoever renders `stat` or `uptime`, locked
+
+A file is named by the container's key and its cgroup's inode number, so that a cgroup that is made
+again at the same path starts anew. Blocks carry a checksum: a write that was cut short by a kill
+reads as "nothing there", never as a wrong number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from procscope.ids import CgroupPath
+
+_IDENTITY_OFFSET = 0
+_LOAD_OFFSET = 4096
+_LEDGER_OFFSET = 8192
+_LEDGER_MAX_BYTES = 1 << 20
+_BLOCK = struct.Struct("<II")
+"""Length and CRC-32 of what follows."""
+_LOCK_PATIENCE_NS = 5_000_000
+"""A holder is a worker that is computing; one that was stopped must not stop the others."""
+_LOCK_RETRY_S = 0.0002
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdentity:
+    """Whose record it is."""
+
+    cgroups: Mapping[str, CgroupPath]
+    birth_ticks: int
+    """Start of the container's first process in USER_HZ ticks since boot."""
+
+
+class Record:
+    """One container's file, open."""
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._fd = os.open(path, flags, 0o600)
+
+    def close(self) -> None:
+        """Close the file; the record stays."""
+        os.close(self._fd)
+
+    def read_identity(self) -> RecordIdentity | None:
+        """Return whose record it is; None for a new one."""
+        block = self._read(_IDENTITY_OFFSET, _LOAD_OFFSET - _IDENTITY_OFFSET)
+        try:
+            identity = json.loads(block or b"")
+            cgroups = {str(key): CgroupPath(str(path)) for key, path in identity["cgroups"].items()}
+            return RecordIdentity(cgroups, int(identity["birth_ticks"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def write_identity(self, identity: RecordIdentity) -> None:
+        """Say whose record it is."""
+        text = json.dumps({"cgroups": dict(identity.cgroups), "birth_ticks": identity.birth_ticks})
+        self._write(_IDENTITY_OFFSET, text.encode())
+
+    def read_load(self) -> bytes | None:
+        """Return the sampler's block, None before its first pass."""
+        return self._read(_LOAD_OFFSET, 512)
+
+    def write_load(self, block: bytes) -> None:
+        """Replace the sampler's block."""
+        self._write(_LOAD_OFFSET, block)
+
+    def read_ledger(self) -> bytes | None:
+        """Return the ledger; None where there is none yet."""
+        return self._read(_LEDGER_OFFSET, 4096)
+
+    def write_ledger(self, block: bytes) -> None:
+        """Replace the ledger. Only with `ledger_lock` held."""
+        self._write(_LEDGER_OFFSET, block)
+
+    @contextlib.contextmanager
+    def ledger_lock(self) -> Iterator[bool]:
+        """Hold the ledger alone for the time of the block; yields False where that was not to be.
+
+        The kernel frees the lock of a process that dies. Without the lock the caller may read and
+        render, and must not write.
+        """
+        deadline_ns = time.monotonic_ns() + _LOCK_PATIENCE_NS
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic_ns() > deadline_ns:
+                    yield False
+                    return
+                time.sleep(_LOCK_RETRY_S)
+        try:
+            yield True
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _read(self, offset: int, size_hint: int) -> bytes | None:
+        data = os.pread(self._fd, size_hint, offset)
+        if len(data) < _BLOCK.size:
+            return None
+        length, checksum = _BLOCK.unpack_from(data)
+        if length == 0 or length > _LEDGER_MAX_BYTES:
+            return None
+        if length + _BLOCK.size > len(data):
+            data = os.pread(self._fd, length + _BLOCK.size, offset)
+        payload = data[_BLOCK.size : _BLOCK.size + length]
+        return payload if zlib.crc32(payload) == checksum else None
+
+    def _write(self, offset: int, payload: bytes) -> None:
+        os.pwrite(self._fd, _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload, offset)
+
+
+class RecordStore:
+    """The state directory. Raises OSError where it cannot be made."""
+
+    def __init__(self, directory: str) -> None:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._directory = directory
+
+    def open(self, name: str) -> Record:
+        """Return the record `name`, a new one where there is none. Raises OSError."""
+        return Record(os.path.join(self._directory, name), create=True)
+
+    def open_existing(self, name: str) -> Record | None:
+        """Return the record `name`, or None. Raises OSError."""
+        try:
+            return Record(os.path.join(self._directory, name), create=False)
+        except FileNotFoundError:
+            return None
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all records."""
+        return tuple(os.listdir(self._directory))
+
+    def remove(self, name: str) -> None:
+        """Remove a record; whoever has it open keeps it until it closes it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._directory, name))

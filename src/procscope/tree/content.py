@@ -1,0 +1,26 @@
+"""Where the contents of open files are kept: the tree's side of the bargain."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from procscope.ids import FileHandle
+
+
+class ContentStore(Protocol):
+    """Contents by file handle, shared by all workers."""
+
+    def put(self, content: bytes) -> FileHandle:
+        """Keep a content; 0 where there is no room for it."""
+
+    def get(self, handle: FileHandle) -> bytes | None:
+        """Return a kept content, None where the handle is not known."""
+
+    def replace(self, handle: FileHandle, content: bytes) -> bool:
+        """Put newer content in its place; False where that was not possible."""
+
+    def count_read_from_start(self, handle: FileHandle) -> int:
+        """Return how often it was read from its start before, and count this time."""
+
+    def release(self, handle: FileHandle) -> None:
+        """Keep it no longer."""

@@ -1,0 +1,191 @@
+"""The live tree: at each open, the view of the container that opens.
+
+A content is fixed when the file is opened, and whole whatever sizes it is read in. Reading again
+from the start of the same open file gives fresh content, as procfs does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import cast
+
+from procscope.containers.container import Container
+from procscope.containers.identity import Identifier
+from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
+from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
+from procscope.ids import CpuId, FileHandle, NodeId
+from procscope.observe.observatory import Observatory
+from procscope.observe.registry import View
+from procscope.tree.content import ContentStore
+from procscope.tree.cpufolder import CpuFolder
+from procscope.tree.nodeids import is_sysfs, named_nodeid
+
+_VALID_NS = 3600 * 1_000_000_000
+"""The mount's own names and their attributes never change while it is mounted."""
+_OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
+_CPU_FOLDER = "sys/devices/system/cpu"
+_EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
+"""What a reader on the host sees, CPUs that are offline included."""
+_DT_DIR = stat.S_IFDIR >> 12
+_DT_REG = stat.S_IFREG >> 12
+
+
+class LiveTree:
+    """The mount's files and folders; implements `procscope.fuse.filesystem.Filesystem`."""
+
+    def __init__(
+        self,
+        observatory: Observatory,
+        identifier: Identifier,
+        contents: ContentStore,
+        views: Mapping[str, View],
+        *,
+        with_cpu_folder: bool = True,
+    ) -> None:
+        self._observatory = observatory
+        self._identifier = identifier
+        self._contents = contents
+        self._cpu_folder = CpuFolder(observatory.host.sys)
+        self._made_at_ns = time.time_ns()
+        self._views: dict[NodeId, View] = {}
+        self._folders: dict[NodeId, dict[str, NodeId]] = {named_nodeid(""): {}}
+        self._parents: dict[NodeId, NodeId] = {}
+        for name, view in views.items():
+            self._views[self._add(f"proc/{name}", named_nodeid(f"proc/{name}"))] = view
+        if with_cpu_folder:
+            self._add(_CPU_FOLDER, self._cpu_folder.root)
+
+    def _add(self, path: str, nodeid: NodeId) -> NodeId:
+        """Add a name, and the folders above it."""
+        folder_path, _, name = path.rpartition("/")
+        folder = named_nodeid(folder_path)
+        if folder not in self._folders:
+            self._folders[folder] = {}
+            self._add(folder_path, folder)
+        self._folders[folder][name] = nodeid
+        self._parents[nodeid] = folder
+        return nodeid
+
+    def lookup(self, caller: Caller, parent: NodeId, name: bytes) -> Entry:
+        """See `Filesystem.lookup`."""
+        text = os.fsdecode(name)
+        if is_sysfs(parent):
+            return self._cpu_folder.lookup(parent, text, self._visible(caller))
+        nodeid = self._folders.get(parent, {}).get(text)
+        if nodeid is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
+        if nodeid in self._views:
+            # Asked for again at each walk, so that a runtime that bind-mounts it from inside a
+            # new container makes the container known. Reads through that mount do not walk here.
+            self._observatory.track(self._container(caller))
+            return Entry(self.getattr(caller, nodeid, None), 0)
+        return Entry(self.getattr(caller, nodeid, None), _VALID_NS)
+
+    def getattr(self, caller: Caller, nodeid: NodeId, fh: FileHandle | None) -> Attributes:
+        """See `Filesystem.getattr`."""
+        view = self._views.get(nodeid)
+        if view is not None:
+            return self._own_attributes(nodeid, stat.S_IFREG | view.mode, nlink=1)
+        if nodeid in self._folders:
+            return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
+        if nodeid == self._cpu_folder.root:
+            return self._own_attributes(nodeid, stat.S_IFDIR | 0o755, nlink=2)
+        if is_sysfs(nodeid):
+            return self._cpu_folder.attributes(nodeid, self._visible(caller))
+        raise _stale()
+
+    def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
+        """See `Filesystem.access`. The kernel checks modes itself (`default_permissions`)."""
+        if mask & os.W_OK:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def readlink(self, caller: Caller, nodeid: NodeId) -> bytes:
+        """See `Filesystem.readlink`."""
+        if not is_sysfs(nodeid):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return self._cpu_folder.readlink(nodeid, self._visible(caller))
+
+    def open(self, caller: Caller, nodeid: NodeId, flags: int) -> Opened:
+        """See `Filesystem.open`: the content is rendered here, once."""
+        return Opened(self._contents.put(self._render(caller, nodeid)), _OPEN_FLAGS)
+
+    def read(
+        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+    ) -> bytes | memoryview:
+        """See `Filesystem.read`."""
+        if offset == 0 and self._contents.count_read_from_start(fh) and caller.pid:
+            self._contents.replace(fh, self._render(caller, nodeid))
+        content = self._contents.get(fh)
+        if content is None:
+            # More files are open than contents can be kept for: better a file that is of two
+            # moments for those who read it piecemeal than none.
+            content = self._render(caller, nodeid)
+        return content[offset : offset + size]
+
+    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+        """See `Filesystem.release`."""
+        self._contents.release(fh)
+
+    def opendir(self, caller: Caller, nodeid: NodeId) -> Opened:
+        """See `Filesystem.opendir`. Folders are listed anew at each READDIR."""
+        return Opened(FileHandle(0))
+
+    def readdir(
+        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, plus: bool
+    ) -> Iterable[DirEntry]:
+        """See `Filesystem.readdir`."""
+        if is_sysfs(nodeid):
+            return self._cpu_folder.list(nodeid, self._visible(caller), offset, plus=plus)
+        if nodeid not in self._folders:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return list(self._own_entries(caller, nodeid, plus=plus))[offset:]
+
+    def releasedir(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+        """See `Filesystem.releasedir`."""
+
+    def statfs(self, caller: Caller, nodeid: NodeId) -> StatFs:
+        """See `Filesystem.statfs`: nothing is stored here."""
+        return StatFs()
+
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
+        """See `Filesystem.forget`: node ids are computed, none is held."""
+
+    def _own_entries(self, caller: Caller, nodeid: NodeId, *, plus: bool) -> Iterator[DirEntry]:
+        yield DirEntry(nodeid, _DT_DIR, b".")
+        yield DirEntry(self._parents.get(nodeid, nodeid), _DT_DIR, b"..")
+        for name, child in self._folders[nodeid].items():
+            entry = Entry(self.getattr(caller, child, None), _VALID_NS) if plus else None
+            yield DirEntry(
+                child, _DT_REG if child in self._views else _DT_DIR, os.fsencode(name), entry
+            )
+
+    def _own_attributes(self, nodeid: NodeId, mode: int, *, nlink: int) -> Attributes:
+        return Attributes(
+            nodeid=nodeid, mode=mode, nlink=nlink, mtime_ns=self._made_at_ns, valid_ns=_VALID_NS
+        )
+
+    def _container(self, caller: Caller) -> Container | None:
+        return self._identifier.container_of(caller.pid)
+
+    def _visible(self, caller: Caller) -> Collection[CpuId]:
+        """The CPUs that the caller sees; on the host also those that are offline."""
+        container = self._container(caller)
+        return _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
+
+    def _render(self, caller: Caller, nodeid: NodeId) -> bytes:
+        view = self._views.get(nodeid)
+        container = self._container(caller)
+        if view is not None:
+            return self._observatory.render(view, container)
+        if not is_sysfs(nodeid):
+            raise _stale()
+        visible = _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
+        return self._cpu_folder.read(nodeid, visible, whole=container is None)
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -1,0 +1,203 @@
+"""The CPU time that a container is told of, for `stat` and `uptime`.
+
+Two promises hold at every step, whatever the kernel's counters do: the columns of each visible
+CPU add up to the container's age, and no column ever decreases.
+
+A step hands out the time since the last one. Each visible CPU has that much room. Time that was
+used comes first, then time in which the container was throttled (steal), and the rest is idle.
+What finds no room waits for the next step, up to a bound; beyond it, it is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from procscope.cgroup.model import CpuUsage, PerCpuTime
+from procscope.ids import CpuId
+from procscope.views.cpu_ledger import CpuColumns, CpuLedger, TakenTime
+
+TICKS_PER_SECOND = 100
+"""USER_HZ, in which the kernel prints CPU times on every architecture that Linux has now."""
+
+_NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
+_USED_CARRY_NS = 1_000_000_000
+"""Per visible CPU. It evens out counters that were read a little after the clock."""
+_STEAL_CARRY_NS = 200_000_000
+"""Per visible CPU. Throttled time adds up over CPUs, so it can exceed the room for ever."""
+
+_NO_TIME = PerCpuTime(0, 0)
+_NEW_LEDGER = CpuLedger(0, {}, TakenTime(), {})
+
+_Kind = Literal["user", "nice", "system", "steal"]
+
+
+def advance(
+    ledger: CpuLedger | None,
+    usage: CpuUsage,
+    visible: Sequence[CpuId],
+    age_ns: int,
+    *,
+    per_cpu: bool,
+) -> CpuLedger:
+    """Return the ledger after `age_ns` of the container's life, with columns for all of `visible`.
+
+    `ledger` is None when the container is seen for the first time: what it used since its start
+    is handed out then, as far as there is room. `per_cpu` keeps used time on the CPU for which
+    the kernel counted it, where it does; otherwise it is spread evenly. A counter that has gone
+    backwards (the cgroup was made anew) counts on from where it is. An age that does not advance
+    hands out nothing.
+    """
+    before = ledger or _NEW_LEDGER
+    age_ticks = max(before.age_ticks, age_ns // _NS_PER_TICK)
+    step = _Step(before, visible, age_ticks - before.age_ticks)
+    # What finds no room at first sight is from a time when the container had more CPUs.
+    carried_cpus = 0 if ledger is None else len(step.room)
+    if per_cpu and usage.per_cpu is not None:
+        taken = _all_taken(usage)
+        taken_per_cpu = _hand_out_per_cpu(step, usage.per_cpu, ledger)
+    else:
+        taken = _hand_out_evenly(step, usage, before.taken, _USED_CARRY_NS * carried_cpus)
+        taken_per_cpu = dict(usage.per_cpu or {})
+    steal_left_ns = _hand_out_steal(step, usage, before.taken, _STEAL_CARRY_NS * carried_cpus)
+    taken = replace(taken, throttled_ns=usage.throttled_ns - steal_left_ns)
+    return CpuLedger(age_ticks, {**before.columns, **step.close(age_ticks)}, taken, taken_per_cpu)
+
+
+def visible_columns(ledger: CpuLedger, visible: Iterable[CpuId]) -> list[CpuColumns]:
+    """Return the columns of each visible CPU.
+
+    Raises ValueError where the ledger has none for one of them.
+    """
+    try:
+        return [ledger.columns[cpu] for cpu in visible]
+    except KeyError as error:
+        raise ValueError(f"the ledger has no columns for CPU {error}") from error
+
+
+class _Step:
+    """One step while it is handed out: the room that is left and the rows so far."""
+
+    def __init__(self, before: CpuLedger, visible: Sequence[CpuId], ticks: int) -> None:
+        self.room = dict.fromkeys(visible, ticks)
+        self._rows: dict[CpuId, dict[_Kind, int]] = {}
+        for cpu in self.room:
+            row = before.columns.get(cpu, CpuColumns())
+            self._rows[cpu] = {
+                "user": row.user,
+                "nice": row.nice,
+                "system": row.system,
+                "steal": row.steal,
+            }
+
+    def give(self, cpu: CpuId, kind: _Kind, ticks: int) -> None:
+        """Add `ticks`, which must not exceed the room of `cpu`."""
+        self._rows[cpu][kind] += ticks
+        self.room[cpu] -= ticks
+
+    def spread(self, kind: _Kind, ticks: int) -> None:
+        """Add `ticks`, which must not exceed all room, evenly.
+
+        A remainder goes to the CPUs that have the least of this kind so far, so that it goes
+        round from step to step.
+        """
+        while ticks > 0:
+            open_cpus = [cpu for cpu, room in self.room.items() if room > 0]
+            open_cpus.sort(key=lambda cpu: self._rows[cpu][kind])
+            each, remainder = divmod(ticks, len(open_cpus))
+            for place, cpu in enumerate(open_cpus):
+                part = min(self.room[cpu], each + 1 if place < remainder else each)
+                self.give(cpu, kind, part)
+                ticks -= part
+
+    def close(self, age_ticks: int) -> dict[CpuId, CpuColumns]:
+        """Return the columns; what is missing to the age, also from time away, is idle."""
+        return {
+            cpu: CpuColumns(
+                user=row["user"],
+                nice=row["nice"],
+                system=row["system"],
+                idle=age_ticks - sum(row.values()),
+                steal=row["steal"],
+            )
+            for cpu, row in self._rows.items()
+        }
+
+
+class _Used(NamedTuple):
+    """The kinds of used time, all in nanoseconds or all in ticks."""
+
+    user: int
+    nice: int
+    system: int
+
+    def ticks_within(self, room: int) -> _Used:
+        """Return the whole ticks of these nanoseconds, scaled to add up to at most `room`."""
+        user, nice, system = (ns // _NS_PER_TICK for ns in self)
+        total = user + nice + system
+        if total <= room:
+            return _Used(user, nice, system)
+        # Rounding the running sum, not each part, makes the parts add up to `room` exactly.
+        scaled_user = user * room // total
+        scaled_user_nice = (user + nice) * room // total
+        return _Used(scaled_user, scaled_user_nice - scaled_user, room - scaled_user_nice)
+
+    def left_after(self, given: _Used, bound_ns: int) -> _Used:
+        """Return these nanoseconds without `given` ticks, scaled to at most `bound_ns`."""
+        left = [ns - ticks * _NS_PER_TICK for ns, ticks in zip(self, given, strict=True)]
+        total = sum(left)
+        return _Used(*left) if total <= bound_ns else _Used(*(n * bound_ns // total for n in left))
+
+
+def _hand_out_evenly(step: _Step, usage: CpuUsage, taken: TakenTime, bound_ns: int) -> TakenTime:
+    pending = _Used(
+        _growth(usage.user_ns, taken.user_ns),
+        _growth(usage.nice_ns, taken.nice_ns),
+        _growth(usage.system_ns, taken.system_ns),
+    )
+    given = pending.ticks_within(sum(step.room.values()))
+    step.spread("user", given.user)
+    step.spread("nice", given.nice)
+    step.spread("system", given.system)
+    left = pending.left_after(given, bound_ns)
+    return TakenTime(
+        usage.user_ns - left.user, usage.nice_ns - left.nice, usage.system_ns - left.system
+    )
+
+
+def _hand_out_per_cpu(
+    step: _Step, counted: Mapping[CpuId, PerCpuTime], ledger: CpuLedger | None
+) -> dict[CpuId, PerCpuTime]:
+    """Hand out each visible CPU's own time; that of a hidden CPU is given up."""
+    taken = dict(counted)
+    for cpu in step.room.keys() & counted.keys():
+        now = counted[cpu]
+        # A CPU that an existing ledger has no counter of was not counted per CPU until now.
+        then = _NO_TIME if ledger is None else ledger.taken_per_cpu.get(cpu, now)
+        pending = _Used(
+            _growth(now.user_ns, then.user_ns), 0, _growth(now.system_ns, then.system_ns)
+        )
+        given = pending.ticks_within(step.room[cpu])
+        step.give(cpu, "user", given.user)
+        step.give(cpu, "system", given.system)
+        left = pending.left_after(given, 0 if ledger is None else _USED_CARRY_NS)
+        taken[cpu] = PerCpuTime(now.user_ns - left.user, now.system_ns - left.system)
+    return taken
+
+
+def _hand_out_steal(step: _Step, usage: CpuUsage, taken: TakenTime, bound_ns: int) -> int:
+    """Hand out throttled time; return what is left of it, at most `bound_ns`."""
+    pending_ns = _growth(usage.throttled_ns, taken.throttled_ns)
+    given = min(pending_ns // _NS_PER_TICK, sum(step.room.values()))
+    step.spread("steal", given)
+    return min(pending_ns - given * _NS_PER_TICK, bound_ns)
+
+
+def _all_taken(usage: CpuUsage) -> TakenTime:
+    """Return the mark of the counters that are not in use, so that none counts twice later."""
+    return TakenTime(usage.user_ns, usage.nice_ns, usage.system_ns)
+
+
+def _growth(now_ns: int, taken_ns: int) -> int:
+    return max(0, now_ns - taken_ns)

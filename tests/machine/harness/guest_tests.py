@@ -1,0 +1,67 @@
+"""Runs the project's own tests inside a machine."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from tests.machine.harness.errors import CommandTimeoutError
+from tests.machine.harness.machine import Completed, Machine, Process
+
+PROJECT = "/opt/procscope"
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def copy_project(machine: Machine) -> None:
+    """Copy the repository's src/ and tests/ to PROJECT in the machine."""
+    for name in ("src", "tests"):
+        machine.copy_in(_REPOSITORY / name, f"{PROJECT}/{name}")
+    machine.copy_in(_REPOSITORY / "pyproject.toml", f"{PROJECT}/pyproject.toml")
+
+
+def follow(process: Process, *, timeout_s: float, sink: TextIO | None = None) -> Completed:
+    """Wait for a command and meanwhile write its output to `sink`, by default our own stdout.
+
+    Raises CommandTimeoutError when it takes longer than `timeout_s`; it is killed then.
+    """
+    out = sink or sys.stdout
+    shown = [0, 0]
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = deadline - time.monotonic()
+        ended = process.poll(min(1.0, max(left_s, 0))) is not None
+        for index, text in enumerate((process.stdout, process.stderr)):
+            out.write(text[shown[index] :])
+            shown[index] = len(text)
+        out.flush()
+        if ended:
+            return process.wait()
+        if left_s <= 0:
+            process.wait(0)
+            raise CommandTimeoutError(f"{' '.join(process.args)}: more than {timeout_s:g} s")
+
+
+def run_pytest(
+    machine: Machine,
+    args: Sequence[str] = ("tests/integration",),
+    *,
+    timeout_s: float = 1200,
+    user: str | None = None,
+) -> Completed:
+    """Run pytest in the machine on PROJECT, which `copy_project` must have put there.
+
+    Every skip there is a failure: a level that is run inside a machine is meant to run. The output
+    goes to this process's stdout as it appears. The result's status is pytest's own.
+    """
+    environment = {
+        "PYTHONPATH": f"{PROJECT}/src:{PROJECT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PROCSCOPE_NO_SKIP": "1",
+    }
+    command = [
+        *("python3", "-m", "pytest", "--import-mode=importlib", "--rootdir", PROJECT),
+        *("-c", "/dev/null", "-p", "no:cacheprovider", "-W", "error", *args),
+    ]
+    process = machine.spawn(command, cwd=PROJECT, env=environment, user=user)
+    return follow(process, timeout_s=timeout_s)
