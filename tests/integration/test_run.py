@@ -45,7 +45,10 @@ if user:
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as after exec(2)
 try:
     code = run_sandbox(
-        spec, find_privileges(()), lambda: nullcontext(views), lambda line: sys.stderr.write(line + "\\n")
+        spec,
+        find_privileges(()),
+        lambda: nullcontext(views),
+        lambda line: print(line, file=sys.stderr),
     )
 except ProcscopeError as error:
     print(error, file=sys.stderr)
@@ -109,7 +112,9 @@ def started(views: Path, script: str, *options: str) -> Iterator[subprocess.Pope
             assert process.stdout.readline() == b"ready\n"
             yield process
         finally:
-            process.kill()
+            # A killed launcher could not clear up.
+            if process.poll() is None:
+                process.terminate()
 
 
 def cgroup_directories(name: str) -> dict[str, Path]:

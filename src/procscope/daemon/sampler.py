@@ -12,6 +12,7 @@ import time
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
+from procscope.cgroup.io_accounting import IoAccounting
 from procscope.cgroup.model import TaskCounts
 from procscope.containers.container import container_of_paths
 from procscope.observe.boottime import NS_PER_SECOND, boottime_ns
@@ -45,10 +46,17 @@ class _Tracked:
 class Sampler:
     """Samples every container that has a record."""
 
-    def __init__(self, hierarchies: Hierarchies, records: RecordStore, proc: str = "/proc") -> None:
+    def __init__(
+        self,
+        hierarchies: Hierarchies,
+        records: RecordStore,
+        proc: str = "/proc",
+        io_accounting: IoAccounting | None = None,
+    ) -> None:
         self._hierarchies = hierarchies
         self._records = records
         self._proc = proc
+        self._io_accounting = io_accounting
         self._budget = FileBudget()
         self._tracked: dict[str, _Tracked] = {}
         self._nameless: dict[str, int] = {}
@@ -64,6 +72,8 @@ class Sampler:
 
     def sample(self, now_ns: int) -> None:
         """Take one sample of every container, at the time `now_ns` since boot. Raises OSError."""
+        if self._io_accounting is not None:
+            self._io_accounting.switch_on()
         names = set(self._records.names())
         for name in self._tracked.keys() - names:
             self._drop(name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from procscope.cgroup.hierarchy import Hierarchies, discover
+from procscope.cgroup.io_accounting import IoAccounting
 from procscope.daemon import readiness
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
@@ -166,7 +167,10 @@ class Supervisor:
 
 def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
     syscalls.set_name("procscope-load")
-    Sampler(hierarchies, RecordStore(config.state_directory), config.proc).run()
+    io_accounting = IoAccounting(hierarchies, config.sys)
+    io_accounting.switch_on()
+    records = RecordStore(config.state_directory)
+    Sampler(hierarchies, records, config.proc, io_accounting).run()
 
 
 def _be_child(run: Callable[[], None], supervisor: int) -> None:

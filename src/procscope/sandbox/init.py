@@ -21,6 +21,7 @@ from procscope.sandbox import mounts, signals
 from procscope.sandbox.report import ReportPipe
 from procscope.sandbox.signals import SignalState
 from procscope.sandbox.spec import SandboxSpec
+from procscope.sandbox.terminal import Job
 
 NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 """What init leaves by itself; its PID namespace it is born in."""
@@ -29,20 +30,33 @@ _FIRST_FREE_FD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class InitContext:
-    """What init gets from the launcher."""
+class InitArguments:
+    """What the launcher has prepared for init."""
 
     spec: SandboxSpec
     views: str
     """Where the views are mounted."""
     signals: SignalState
+    job: Job | None
+    """Set where the sandbox has a process group of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitContext:
+    """What init works with."""
+
+    arguments: InitArguments
     report: ReportPipe
     go: int
-    """A pipe's end to read: one byte when init is in its cgroup, the end when the launcher dies."""
 
 
-def run_init(context: InitContext) -> NoReturn:
-    """Be PID 1 until the command ends. Never returns and never raises."""
+def run_init(arguments: InitArguments, report: ReportPipe, go: int) -> NoReturn:
+    """Be PID 1 until the command ends. Never returns and never raises.
+
+    `go` is the end to read of a pipe: it has a byte when init is in its cgroup (and group), and
+    ends when the launcher dies.
+    """
+    context = InitContext(arguments, report, go)
     _exit_with(context, _run)
 
 
@@ -65,7 +79,8 @@ def _run(context: InitContext) -> int:
     # Without the launcher nobody would remove the cgroup or pass the status on.
     syscalls.set_pdeathsig(signal.SIGKILL)
     syscalls.set_name("procscope-init")
-    _close_all_but(context.go, context.report.writer)
+    job = context.arguments.job
+    _close_all_but(context.go, context.report.writer, *(() if job is None else (job.tell_stop,)))
     if os.read(context.go, 1) == b"":
         return ExitCode.RUN_FAILED
     os.close(context.go)
@@ -75,7 +90,7 @@ def _run(context: InitContext) -> int:
         _exit_with(context, _execute)
     os.close(context.report.writer)
     _let_go_of_stdio()
-    status = signals.forward_until(context.signals, command, lambda: _reap(command))
+    status = signals.forward_until(context.arguments.signals, command, lambda: _reap(command, job))
     return signals.exit_code(status)
 
 
@@ -83,34 +98,41 @@ def _set_up(context: InitContext) -> None:
     """Enter the namespaces and mount the views. Raises ProcscopeError."""
     try:
         syscalls.unshare(NAMESPACES)
-        if context.spec.hostname is not None:
-            socket.sethostname(context.spec.hostname)
+        if context.arguments.spec.hostname is not None:
+            socket.sethostname(context.arguments.spec.hostname)
         mounts.execute(mounts.namespace_plan())
-        mounts.execute(mounts.view_plan(context.views))
+        mounts.execute(mounts.view_plan(context.arguments.views))
     except OSError as error:
         raise _failed(error.strerror or str(error)) from error
 
 
-def _reap(command: int) -> int | None:
-    """Reap whatever has ended, and return the command's wait status if that was it."""
+def _reap(command: int, job: Job | None) -> int | None:
+    """Reap whatever has ended, and return the command's wait status if that was it.
+
+    Tell the launcher where the command has stopped.
+    """
     while True:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == command:
-            return status
+        pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         if pid == 0:
             return None
+        if pid != command:
+            continue
+        if not os.WIFSTOPPED(status):
+            return status
+        if job is not None:
+            os.write(job.tell_stop, b"s")
 
 
 def _execute(context: InitContext) -> NoReturn:
     """Become the command. Raises ProcscopeError with the exit code for why it cannot be."""
-    spec = context.spec
+    spec = context.arguments.spec
     if spec.workdir is not None:
         try:
             os.chdir(spec.workdir)
         except OSError as error:
             raise _failed(f"--workdir {spec.workdir}: {error.strerror}") from error
     environment = os.environ | dict(spec.env)
-    signals.restore_for_command(context.signals)
+    signals.restore_for_command(context.arguments.signals)
     try:
         os.execvpe(spec.command[0], spec.command, environment)
     except OSError as error:

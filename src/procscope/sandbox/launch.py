@@ -8,7 +8,6 @@ and only then the PID namespace and its init.
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import signal
@@ -20,10 +19,11 @@ from procscope.errors import ExitCode, ProcscopeError
 from procscope.sandbox import delegation, namespaces, signals
 from procscope.sandbox.cgroups import CgroupSite, SandboxCgroup
 from procscope.sandbox.delegation import NoSite
-from procscope.sandbox.init import InitContext, run_init
+from procscope.sandbox.init import InitArguments, run_init
 from procscope.sandbox.report import ReportPipe, open_report_pipe
 from procscope.sandbox.signals import SignalState
 from procscope.sandbox.spec import SandboxSpec
+from procscope.sandbox.terminal import job_control
 from procscope.units import format_size
 
 ViewsProvider = Callable[[], AbstractContextManager[str]]
@@ -74,11 +74,11 @@ def run_sandbox(spec: SandboxSpec, privileges: Privileges, views: ViewsProvider,
         namespaces.enter_user_namespace()
     with (
         views() as mount_point,
-        _terminal_kept(),
+        job_control() as job,
         _signals_blocked() as state,
         _cgroup(spec, privileges, warn) as cgroup,
     ):
-        code = _run_init_in(cgroup, spec, mount_point, state)
+        code = _run_init_in(cgroup, InitArguments(spec, mount_point, state, job))
         _tell_of_oom(spec, cgroup, warn)
         return code
 
@@ -107,10 +107,9 @@ def _cgroup(
         cgroup.remove()
 
 
-def _run_init_in(
-    cgroup: SandboxCgroup | None, spec: SandboxSpec, views: str, state: SignalState
-) -> int:
+def _run_init_in(cgroup: SandboxCgroup | None, arguments: InitArguments) -> int:
     """Start init in the cgroup, wait for it, and return its exit code."""
+    job = arguments.job
     report = open_report_pipe()
     go, ready = os.pipe()
     # The garbage collector would otherwise write to, and so copy, what init shares with us.
@@ -119,12 +118,14 @@ def _run_init_in(
     with namespaces.children_in_pid_namespace():
         pid = os.fork()
         if pid == 0:
-            run_init(InitContext(spec, views, state, report, go))
+            run_init(arguments, report, go)
     os.close(go)
     try:
         try:
             if cgroup is not None:
                 cgroup.add(pid)
+            if job is not None:
+                job.start(pid)
             os.write(ready, b"g")
         finally:
             os.close(ready)
@@ -132,7 +133,8 @@ def _run_init_in(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-    status = signals.forward_until(state, pid, lambda: _reap(pid))
+    handlers = {} if job is None else job.handlers(pid)
+    status = signals.forward_until(arguments.signals, pid, lambda: _reap(pid), handlers)
     _raise_reported(report)
     return signals.exit_code(status)
 
@@ -161,37 +163,6 @@ def _signals_blocked() -> Iterator[SignalState]:
         yield state
     finally:
         signals.restore(state)
-
-
-@contextmanager
-def _terminal_kept() -> Iterator[None]:
-    """Give the terminal back to our process group: an interactive shell had taken it."""
-    try:
-        descriptor = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:  # There is no controlling terminal.
-        yield
-        return
-    is_ours = os.tcgetpgrp(descriptor) == os.getpgrp()
-    try:
-        yield
-    finally:
-        if is_ours:
-            _take_terminal(descriptor)
-        os.close(descriptor)
-
-
-def _take_terminal(descriptor: int) -> None:
-    """Become the foreground group from the background, which SIGTTOU is there to prevent."""
-    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    try:
-        if os.tcgetpgrp(descriptor) != os.getpgrp():
-            os.tcsetpgrp(descriptor, os.getpgrp())
-    except OSError as error:
-        # The terminal has hung up, or the session has ended: there is nothing to give back.
-        if error.errno not in (errno.EIO, errno.ENOTTY, errno.EPERM):
-            raise
-    finally:
-        signal.signal(signal.SIGTTOU, before)
 
 
 def _tell_of_oom(spec: SandboxSpec, cgroup: SandboxCgroup | None, warn: Warn) -> None:

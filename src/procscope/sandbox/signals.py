@@ -1,17 +1,18 @@
 """Which signals go on to the command, and how launcher and init wait for them.
 
-Both are in the command's process group, so the terminal's Ctrl-C reaches all three at once; sent
-on as well, it would arrive twice. The kernel tells the two cases apart: what the terminal or
-another part of the kernel sends has a positive `si_code`, what a process sends has none
-(`siginfo(7)`). So both pass on what a process has sent them, and nothing else.
+They may be in the command's process group, so that the terminal's Ctrl-C reaches all three at
+once; sent on as well, it would arrive twice. The kernel tells the two cases apart: what the
+terminal or another part of the kernel sends has a positive `si_code`, what a process sends has
+none (sigaction(2)). So both pass on what a process has sent them, and nothing else.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 FORWARDED = frozenset(
     {
@@ -26,6 +27,9 @@ FORWARDED = frozenset(
     }
 )
 """Stops (TSTP, TTIN, TTOU) are missing: the launcher stops with its command, as any job."""
+
+_OURS = frozenset({signal.SIGCHLD, signal.SIGIO})
+"""What launcher and init wait for themselves: ends of children, and what a pipe has to tell."""
 
 _RESET_IN_COMMAND = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these for itself; a command expects the default."""
@@ -48,7 +52,7 @@ def block() -> SignalState:
     # Inherited as ignored, it would have the kernel reap the children and lose their status.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     heeded = {number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN}
-    waited = frozenset[int]({*heeded, signal.SIGCHLD})
+    waited = frozenset[int](heeded | _OURS)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     return SignalState(frozenset(int(number) for number in mask), waited)
 
@@ -65,14 +69,24 @@ def restore_for_command(state: SignalState) -> None:
     restore(state)
 
 
-def forward_until(state: SignalState, pid: int, reap: Callable[[], int | None]) -> int:
-    """Pass signals on to `pid` until `reap`, called after each SIGCHLD, returns a wait status."""
+def forward_until(
+    state: SignalState,
+    pid: int,
+    reap: Callable[[], int | None],
+    handlers: Mapping[int, Callable[[], None]] = MappingProxyType({}),
+) -> int:
+    """Pass signals on to `pid` until `reap`, called after each SIGCHLD, returns a wait status.
+
+    Those that have a handler of their own get that instead.
+    """
     while True:
         status = reap()
         if status is not None:
             return status
         info = signal.sigwaitinfo(state.waited)
-        if info.si_signo != signal.SIGCHLD and info.si_code <= 0:
+        if info.si_signo in handlers:
+            handlers[info.si_signo]()
+        elif info.si_signo not in _OURS and info.si_code <= 0:
             os.kill(pid, info.si_signo)
 
 
