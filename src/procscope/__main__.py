@@ -24,6 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read our output has seen enough; the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
+    except OSError as error:
+        # What no layer foresaw, such as a full disk: its own words say what and where.
+        if debug:
+            raise
+        print(f"procscope: {error}", file=sys.stderr)
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         return 130
 

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -364,18 +365,29 @@ def running() -> str:
 class Terminal:
     """A program on a terminal of its own, as its session's leader."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], **environment: str) -> None:
         self._pid, self._master = pty.fork()
         if self._pid == 0:
-            os.environ.update(PS1="", PS2="", TERM="dumb", ENV="", HISTFILE="")
-            os.execv(command[0], command)
-        self.output = b""
+            settings = {"PS1": "", "TERM": "dumb", "ENV": "", "HISTFILE": ""}
+            os.execve(command[0], command, os.environ | settings | environment)
+        self._output = b""
+        self._code: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._code is None:
+            # The terminal hangs up, and whoever is left on it gets SIGHUP.
+            os.close(self._master)
+            os.kill(self._pid, signal.SIGTERM)
+            os.waitpid(self._pid, 0)
 
     def until(self, text: str) -> None:
         """Read on until `text` is in what came since the last call."""
-        while text.encode() not in self.output:
-            self.output += os.read(self._master, 4096)
-        self.output = self.output.split(text.encode(), 1)[1]
+        while text.encode() not in self._output:
+            self._output += os.read(self._master, 4096)
+        self._output = self._output.split(text.encode(), 1)[1]
 
     def type(self, text: str) -> None:
         """Type this."""
@@ -383,77 +395,81 @@ class Terminal:
 
     def wait(self) -> int:
         """Read to the end and return the exit code."""
-        while True:
-            try:
-                chunk = os.read(self._master, 4096)
-            except OSError:  # EIO: the last process has closed the terminal
-                break
-            if not chunk:
-                break
-            self.output += chunk
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        with suppress(OSError):  # EIO: the last process has closed the terminal
+            while os.read(self._master, 4096):
+                pass
+        self._code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         os.close(self._master)
-        return code
+        return self._code
 
 
 def test_ctrl_c_reaches_the_command_once_and_the_launcher_lives(views: Path) -> None:
     script = f"trap 'echo int; n=$((n+1))' INT; trap 'exit $((20+n))' QUIT; n=0; echo ready; {LOOP}"
-    terminal = Terminal(launcher(views, "--", "sh", "-c", script))
-    terminal.until("ready")
-    terminal.type("\x03")
-    terminal.until("int\r\n")
-    terminal.type("\x1c")  # Ctrl-\, SIGQUIT
-    assert terminal.wait() == 21
+    with Terminal(launcher(views, "--", "sh", "-c", script)) as terminal:
+        terminal.until("ready")
+        terminal.type("\x03")
+        terminal.until("int\r\n")
+        terminal.type("\x1c")  # Ctrl-\\, SIGQUIT
+        assert terminal.wait() == 21
+
+
+def test_ctrl_c_in_a_pipeline_reaches_the_command_once(views: Path) -> None:
+    """There the launcher and init are in the command's process group, and drop their copies."""
+    loop = f"trap 'n=$((n+1))' INT; trap 'echo $((20+n)); exit' QUIT; n=0; echo ready; {LOOP}"
+    script = f'{sys.executable} -c "$LAUNCHER" {views} -- sh -c "$LOOP" | (trap "" INT QUIT; cat)'
+    with Terminal(["/bin/sh", "-ic", script], LAUNCHER=LAUNCHER, LOOP=loop) as terminal:
+        terminal.until("ready")
+        terminal.type("\x03")
+        terminal.type("\x1c")
+        terminal.until("21\r\n")
 
 
 def test_an_interactive_shell_has_job_control(views: Path) -> None:
-    terminal = Terminal(launcher(views, "--", "sh", "-i"))
-    terminal.type("echo $((40+2)); set -o | grep monitor; cat\n")
-    terminal.until("42\r\n")
-    terminal.until("on")
-    terminal.type("\x1a")  # Ctrl-Z stops cat, and only cat
-    terminal.until("Stopped")
-    terminal.type("echo $((50+3)); fg\n")
-    terminal.until("53\r\n")
-    terminal.type("\x04exit 6\n")
-    assert terminal.wait() == 6
+    with Terminal(launcher(views, "--", "sh", "-i")) as terminal:
+        terminal.type("set -o | grep monitor\n")
+        terminal.until("on\r\n")
+        terminal.type("cat\n")
+        terminal.type("one\n")
+        terminal.until("one\r\none\r\n")
+        terminal.type("\x1a")  # Ctrl-Z stops cat, and only cat
+        terminal.until("Stopped")
+        terminal.type("echo $((50+3)); fg\n")
+        terminal.until("53\r\n")
+        terminal.type("two\n")
+        terminal.until("two\r\ntwo\r\n")
+        terminal.type("\x04")
+        terminal.type("echo $((60+4))\n")
+        terminal.until("64\r\n")
+        terminal.type("exit 6\n")
+        assert terminal.wait() == 6
 
 
 def test_the_terminal_is_given_back_after_an_interactive_shell(views: Path) -> None:
     """Else the script that called it could not read from the terminal any more."""
-    inner = " ".join(f"'{word}'" for word in launcher(views, "--", "sh", "-i")[3:])
-    os.environ["TEST_LAUNCHER"] = LAUNCHER
-    script = f"'{sys.executable}' -c \"$TEST_LAUNCHER\" {inner}; echo ended; read x; echo got $x"
-    try:
-        terminal = Terminal(["/bin/sh", "-c", script])
-    finally:
-        del os.environ["TEST_LAUNCHER"]
-    terminal.type("echo $((60+4)); exit\n")
-    terminal.until("64\r\n")
-    terminal.until("ended\r\n")
-    terminal.type("yes\n")
-    terminal.until("got yes")
-    assert terminal.wait() == 0
+    script = f'{sys.executable} -c "$LAUNCHER" {views} -- sh -i; echo ended $?; read x; echo got $x'
+    with Terminal(["/bin/sh", "-c", script], LAUNCHER=LAUNCHER) as terminal:
+        terminal.type("echo $((60+4)); exit 3\n")
+        terminal.until("64\r\n")
+        terminal.until("ended 3\r\n")
+        terminal.type("yes\n")
+        terminal.until("got yes")
+        assert terminal.wait() == 0
 
 
 def test_ctrl_z_stops_the_whole_job_and_fg_goes_on(views: Path) -> None:
-    os.environ["TEST_LAUNCHER"] = LAUNCHER
-    try:
-        terminal = Terminal(["/bin/sh", "-i"])
-    finally:
-        del os.environ["TEST_LAUNCHER"]
-    inner = " ".join(f"'{word}'" for word in launcher(views, "--", "cat")[3:])
-    terminal.type(f"'{sys.executable}' -c \"$TEST_LAUNCHER\" {inner}\n")
-    terminal.type("one\n")
-    terminal.until("one\r\none\r\n")
-    terminal.type("\x1a")
-    terminal.until("Stopped")
-    terminal.type("echo $((70+5)); fg\n")
-    terminal.until("75\r\n")
-    terminal.type("two\n")
-    terminal.until("two\r\ntwo\r\n")
-    terminal.type("\x04exit 0\n")
-    assert terminal.wait() == 0
+    with Terminal(["/bin/sh", "-i"], LAUNCHER=LAUNCHER) as terminal:
+        terminal.type(f'{sys.executable} -c "$LAUNCHER" {views} -- cat\n')
+        terminal.type("one\n")
+        terminal.until("one\r\none\r\n")
+        terminal.type("\x1a")
+        terminal.until("Stopped")
+        terminal.type("echo $((70+5)); fg\n")
+        terminal.until("75\r\n")
+        terminal.type("two\n")
+        terminal.until("two\r\ntwo\r\n")
+        terminal.type("\x04")
+        terminal.type("exit 0\n")
+        assert terminal.wait() == 0
 
 
 def test_without_root_there_are_views_and_a_line_about_the_limits(views: Path) -> None:

@@ -117,7 +117,7 @@ def _choose(args: argparse.Namespace, hierarchies: Hierarchies) -> Container | N
 
 def _daemons_records() -> RecordStore | None:
     """The records of a daemon at the default mountpoint, where there is one and we may."""
-    directory = ServeConfig(mountpoint=DEFAULT_MOUNTPOINT).state_directory
+    directory = ServeConfig(mountpoint=DEFAULT_MOUNTPOINT).records_directory
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         return None
     with contextlib.suppress(OSError):

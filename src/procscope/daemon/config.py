@@ -44,6 +44,11 @@ class ServeConfig:
         return os.path.join(self.run_directory, name)
 
     @property
+    def records_directory(self) -> str:
+        """Where the containers' records are."""
+        return os.path.join(self.state_directory, "containers")
+
+    @property
     def views(self) -> Mapping[str, View]:
         """The views to serve, by name below `proc/`."""
         return {name: view for name, view in VIEWS.items() if f"proc/{name}" in self.files}

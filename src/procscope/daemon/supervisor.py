@@ -19,6 +19,7 @@ from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.mountpoint import mount_name, mounted_at, prepare
 from procscope.daemon.sampler import Sampler
+from procscope.daemon.state import prepare_state, store_connection
 from procscope.daemon.worker import run_worker
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.fuse import device
@@ -55,7 +56,6 @@ class Supervisor:
         self._config = config
         self._on_ready = on_ready
         self._children: list[_Child] = []
-        self._parent_pid = os.getppid()
 
     def run(self) -> int:
         """Mount, serve until a stop signal or until the mount is gone; return the exit code.
@@ -64,8 +64,8 @@ class Supervisor:
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         hierarchies = discover(read_mountinfo(self._config.proc))
-        RecordStore(self._config.state_directory)
         prepare(self._config.mountpoint, self._config.proc)
+        prepare_state(self._config)
         fd = device.open_device()
         device.mount(
             fd,
@@ -75,6 +75,7 @@ class Supervisor:
         )
         try:
             state = device.exchange_init(fd)
+            store_connection(self._config, state)
             handles = HandleStore(self._config.workers)
             self._prepare_children(hierarchies, fd, state, handles)
             for child in self._children:
@@ -169,7 +170,7 @@ def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
     syscalls.set_name("procscope-load")
     io_accounting = IoAccounting(hierarchies, config.sys)
     io_accounting.switch_on()
-    records = RecordStore(config.state_directory)
+    records = RecordStore(config.records_directory)
     Sampler(hierarchies, records, config.proc, io_accounting).run()
 
 

@@ -50,7 +50,7 @@ def make_tree(config: ServeConfig, hierarchies: Hierarchies, handles: HandleStor
     observatory = Observatory(
         hierarchies,
         HostFiles(config.proc, config.sys),
-        RecordStore(config.state_directory),
+        RecordStore(config.records_directory),
         cpu_count=config.cpu_count,
         on_fallback=_log_fallback,
         max_files=max(64, _raise_file_limit() - _FILES_KEPT_FREE),
