@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -14,24 +15,37 @@ def main(arguments: list[str] | None = None) -> int:
 
     debug = bool(os.environ.get("PROCSCOPE_TRACEBACK"))
     try:
-        return run_command(sys.argv[1:] if arguments is None else arguments)
+        try:
+            return run_command(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            # What cannot be written shows here, and not as a complaint of the interpreter's exit.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except ProcscopeError as error:
         if debug:
             raise
         print(f"procscope: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _discard_output()
         return ExitCode.OK
     except OSError as error:
-        # What no layer foresaw, such as a full disk: its own words say what and where.
         if debug:
             raise
-        print(f"procscope: {error}", file=sys.stderr)
+        what = error.strerror or str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"procscope: {where}{what}", file=sys.stderr)
+        _discard_output()
         return ExitCode.FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _discard_output() -> None:
+    """Let the interpreter flush at its exit to where nothing fails."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -149,6 +149,10 @@ def test_the_limits_are_in_the_cgroup_and_the_command_is_too(views: Path) -> Non
             assert len(cgroupfs.processes(str(directory))) >= 2
 
 
+def test_a_quota_alone_tells_as_many_cpus_to_those_who_ask_the_kernel(views: Path) -> None:
+    assert sh(views, "nproc", "--cpus", "0.5").stdout == b"1\n"
+
+
 def test_swap_is_limited_where_the_kernel_accounts_it(views: Path) -> None:
     with started(views, f"echo ready; {LOOP}", "-m", "64m", "--name", "t-swap"):
         memory = cgroup_directories("t-swap")["memory"]

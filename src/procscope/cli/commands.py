@@ -59,6 +59,13 @@ COMMANDS = (
 )
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the line ends of descriptions, and options beside their help."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
 def run_command(arguments: list[str]) -> int:
     """Parse the arguments and run the command that they name; return its exit code."""
     name = next((word for word in arguments if not word.startswith("-")), "")
@@ -77,9 +84,14 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"{PROGRAM} {__version__}",
+        help="print the version and end",
+    )
     subparsers = parser.add_subparsers(
         dest="procscope_command", metavar="COMMAND", title="commands"
     )
@@ -87,7 +99,7 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(
             command.name,
             help=command.help,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
         if wanted(command):
             module = command.load()

@@ -56,14 +56,15 @@ def _commands() -> Iterator[_Command]:
         for action in subparser._actions:  # noqa: SLF001
             long = next((text for text in action.option_strings if text.startswith("--")), "")
             if long:
-                options.append((long, _one_line(action.help)))
+                options.append((long, _one_line((action.help or "") % vars(action))))
             elif action.choices:
                 words += map(str, action.choices)
         yield _Command(command.name, command.help, tuple(options), tuple(words))
 
 
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").replace("%(default)s", "").replace("'", "").split())[:72]
+def _one_line(text: str) -> str:
+    """Return what fits beside an option, without what would end a quoted word of a script."""
+    return " ".join(text.replace("'", "").replace("\\", "").split())[:72]
 
 
 def _bash(commands: list[_Command]) -> str:

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     files = [word.strip() for word in args.files.split(",") if word.strip()]
     mountpoint = os.path.abspath(args.mountpoint)
     print(" ".join(volume_options(mountpoint, files or DEFAULT_FILES)))
-    if not os.path.isdir(os.path.join(mountpoint, "proc")):
+    if not any(os.path.isdir(os.path.join(mountpoint, name)) for name in ("proc", "sys")):
         print(
             f"procscope: nothing is served at {mountpoint} yet: start `procscope serve` first",
             file=sys.stderr,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-HELP = "run a command with limits that it can see"
-
 DESCRIPTION = """\
 Run a command in a new cgroup and in PID, mount, UTS and IPC namespaces of its own, with its
 limits shown by its own /proc and /sys. It uses the files of this machine. A running daemon
@@ -25,7 +23,8 @@ cgroup v2 is delegated to you, as in a systemd user session.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `procscope run`, named as those of `docker run`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    # argparse would show a command with arguments as `...`.
+    parser.usage = "%(prog)s [options] -- COMMAND [ARGUMENT ...]"
     limits = parser.add_argument_group("limits", "sizes: a number and b, k, m, g, t or p")
     limits.add_argument("-m", "--memory", metavar="SIZE", help="memory limit, as in 256m or 1.5g")
     limits.add_argument(
@@ -33,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory and swap together, -1 for no limit on swap (default: twice --memory)",
     )
-    limits.add_argument("--cpus", metavar="N", help="how much CPU time, as in 1.5 CPUs")
+    limits.add_argument(
+        "--cpus",
+        metavar="N",
+        help="how much CPU time, as in 1.5 CPUs; unless --cpuset-cpus names them, as many CPUs as "
+        "that needs are chosen",
+    )
     limits.add_argument("--cpuset-cpus", metavar="LIST", help="which CPUs, as in 0-1,3")
     parser.add_argument("--name", help="name of the sandbox and its cgroup (default: a new one)")
     parser.add_argument("--hostname", metavar="NAME", help="host name that the command sees")

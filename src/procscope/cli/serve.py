@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         )
     logs.configure(debug=args.debug)
     config = ServeConfig(
-        mountpoint=os.path.abspath(args.mountpoint),
+        # The kernel names a mount by its path without links.
+        mountpoint=os.path.realpath(args.mountpoint),
         workers=args.workers,
         cpu_count=cpu_count(args),
         files=parse_files(args.files),

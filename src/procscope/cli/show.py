@@ -134,7 +134,9 @@ def _show(
         if not with_name:
             raise ProcscopeError(
                 f"/{name} cannot be read here: {error.strerror}",
-                hint="a container gets the same answer",
+                hint="use sudo"
+                if isinstance(error, PermissionError)
+                else "a container gets the same answer",
             ) from None
         content = f"{error.strerror}\n".encode()
     if with_name:

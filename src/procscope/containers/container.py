@@ -14,7 +14,7 @@ class Container:
     """A container by its cgroup path in every hierarchy; None stands for the host elsewhere."""
 
     key: ContainerKey
-    """Made from the paths; the same paths always have the same key."""
+    """Made from the paths below a root; the same paths always have the same key."""
     cgroups: Mapping[str, CgroupPath]
     """Controller -> path; the v2 hierarchy's controller is the empty text."""
     runtime: str
@@ -27,9 +27,10 @@ def container_of_paths(
     cgroups: Mapping[str, CgroupPath], *, runtime: str = "", id_: str = ""
 ) -> Container | None:
     """Return the container at `cgroups`, or None where every path is the root: the host."""
-    paths = [path for path in cgroups.values() if path != "/"]
-    if not paths:
+    below_root = {controller: path for controller, path in cgroups.items() if path != "/"}
+    if not below_root:
         return None
-    text = "\n".join(f"{controller}:{path}" for controller, path in sorted(cgroups.items()))
+    paths = below_root.values()
+    text = "\n".join(f"{controller}:{path}" for controller, path in sorted(below_root.items()))
     key = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     return Container(ContainerKey(key), cgroups, runtime, id_ or max(paths, key=len))

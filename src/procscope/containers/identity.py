@@ -24,7 +24,8 @@ from procscope.containers.runtimes import match_path
 from procscope.ids import CgroupPath, Pid
 from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
 
-_CGROUP_TEXT_BYTES = 8192
+_CGROUP_TEXT_BYTES = 1 << 16
+"""More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
@@ -139,7 +140,7 @@ class Identifier:
                 return process
         # A process that was brought into the namespace (nsenter) has its parents outside of it.
         return next(
-            (p for p in self._namespace_members(namespace) if self._nspid(p)[-1] == 1), None
+            (p for p in self._namespace_members(namespace) if self._nspid(p)[-1:] == (1,)), None
         )
 
     def _ancestry(self, pid: Pid) -> Iterator[Pid]:
@@ -154,18 +155,19 @@ class Identifier:
         for entry in os.listdir(self._proc):
             if entry.isdigit():
                 pid = Pid(int(entry))
-                if self._pid_namespace(pid) == namespace and self._nspid(pid):
+                if self._pid_namespace(pid) == namespace:
                     yield pid
 
     def _status(self, pid: Pid) -> str:
         try:
-            with open(f"{self._proc}/{pid}/status", encoding="utf-8", errors="replace") as file:
+            path = f"{self._proc}/{pid}/status"
+            with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
                 return file.read()
         except OSError:
             return ""
 
     def _status_field(self, pid: Pid, field: str) -> str:
-        for line in self._status(pid).splitlines():
+        for line in self._status(pid).split("\n"):
             key, _, value = line.partition(":")
             if key == field:
                 return value.strip()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.containers.container import Container, container_of_paths
 from procscope.containers.names import names_of
-from procscope.containers.runtimes import match_path
+from procscope.containers.runtimes import Match, match_path
 from procscope.errors import ProcscopeError
 from procscope.ids import CgroupPath
 from procscope.linux.procfs import UNIFIED
@@ -19,7 +19,7 @@ _MAX_SHOWN = 5
 
 def list_containers(hierarchies: Hierarchies) -> Iterator[Container]:
     """Yield every container whose runtime is known, once."""
-    found: dict[tuple[str, str], dict[str, CgroupPath]] = {}
+    found: dict[tuple[tuple[str, str], ...], dict[str, CgroupPath]] = {}
     for controller in (*sorted(hierarchies.v1), UNIFIED):
         root = hierarchies.directory(controller, CgroupPath("/"))
         if root is None:
@@ -27,8 +27,8 @@ def list_containers(hierarchies: Hierarchies) -> Iterator[Container]:
         for path in _walk(root, ""):
             match = match_path(CgroupPath(path))
             if match is not None and match.path == path:
-                found.setdefault((match.runtime, match.id), {})[controller] = match.path
-    for (runtime, id_), cgroups in found.items():
+                found.setdefault(_place(match), {})[controller] = match.path
+    for ((runtime, id_), *_), cgroups in found.items():
         container = container_of_paths(cgroups, runtime=runtime, id_=id_)
         if container is not None:
             yield container
@@ -58,10 +58,10 @@ def find_container(hierarchies: Hierarchies, wanted: str, root: str = "/") -> Co
     )
 
 
-def container_at(hierarchies: Hierarchies, path: str) -> Container:
+def container_at(hierarchies: Hierarchies, path: str) -> Container | None:
     """Return the container whose cgroup is `path`: below a hierarchy's root, or a directory.
 
-    Raises ProcscopeError where no hierarchy has it.
+    None for the root, which is the host. Raises ProcscopeError where no hierarchy has it.
     """
     controllers = (*sorted(hierarchies.v1), UNIFIED)
     cgroups: dict[str, CgroupPath] = {}
@@ -71,6 +71,8 @@ def container_at(hierarchies: Hierarchies, path: str) -> Container:
             path = path[len(root) :] or "/"
             break
     path = "/" + path.strip("/")
+    if path == "/":
+        return None
     for controller in controllers:
         directory = hierarchies.directory(controller, CgroupPath(path))
         if directory is not None and os.path.isdir(directory):
@@ -82,6 +84,20 @@ def container_at(hierarchies: Hierarchies, path: str) -> Container:
             hint="give a path as in /proc/PID/cgroup, or a directory of the cgroup filesystem",
         )
     return container
+
+
+def _place(match: Match) -> tuple[tuple[str, str], ...]:
+    """Return runtime and id of a container and of those around it.
+
+    The same in every v1 hierarchy. Two containers may each have one of the same name inside.
+    """
+    place = [(match.runtime, match.id)]
+    outer: Match | None = match
+    while outer is not None:
+        outer = match_path(CgroupPath(outer.path.rpartition("/")[0]))
+        if outer is not None:
+            place.append((outer.runtime, outer.id))
+    return tuple(place)
 
 
 def _what_there_is(containers: list[Container], root: str) -> str:

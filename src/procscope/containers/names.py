@@ -24,6 +24,8 @@ def names_of(container: Container, root: str = "/") -> tuple[str, ...]:
 
     A container in a pod is also known as `POD/CONTAINER`. `root` is where the host's files are.
     """
+    if not container.runtime:
+        return ()  # its id is a path, which no runtime knows
     names = dict.fromkeys(
         name for source in _SOURCES for name in source(container.id, root) if name
     )
@@ -46,7 +48,9 @@ def _podman(container_id: str, root: str) -> Iterator[str]:
     rows = _load(os.path.join(root, path))
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and row.get("id") == container_id:
-            yield from (str(name) for name in row.get("names") or [])
+            names = row.get("names")
+            listed = names if isinstance(names, list) else []
+            yield from (name for name in listed if isinstance(name, str))
 
 
 def _oci_bundles(container_id: str, root: str) -> Iterator[str]:
@@ -75,7 +79,7 @@ def _load(path: str) -> object:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

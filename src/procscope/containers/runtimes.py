@@ -34,8 +34,11 @@ RUNTIMES: tuple[Runtime, ...] = (
     _row("docker", rf"docker-{_ID}\.scope"),
     _row("docker", _ID, parent="docker"),
     _row("containerd", rf"cri-containerd-{_ID}\.scope"),
+    # The kubelet with the systemd driver, containerd with cgroupfs: a slice's name is taken as is.
+    _row("containerd", rf".+\.slice:cri-containerd:{_ID}"),
     _row("crio", rf"crio-{_ID}(?:\.scope)?"),
-    _row("podman", rf"libpod-{_ID}(?:\.scope)?"),
+    # `payload` is that of `--cgroups=split`, which a Quadlet unit uses.
+    _row("podman", rf"libpod-(?:payload-)?{_ID}(?:\.scope)?"),
     _row("nerdctl", rf"nerdctl-{_ID}\.scope"),
     _row("oci", _ID),
     _row("lxc", r"lxc\.payload\.(?P<id>.+)"),

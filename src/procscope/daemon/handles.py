@@ -107,7 +107,8 @@ class HandleStore:
             version = self._words[word + _VERSION]
             content = bytes(self._bytes[start : start + self._words[word + _LENGTH]])
             if version % 2 == 0 and version == self._words[word + _VERSION]:
-                return content
+                # A slot that was released meanwhile may have another file's content by now.
+                return content if self._header(handle) == word else None
         return None
 
     def count_read_from_start(self, handle: FileHandle) -> int:
@@ -122,11 +123,15 @@ class HandleStore:
     def replace(self, handle: FileHandle, content: bytes) -> bool:
         """Put newer content in the place of what `handle` has.
 
-        False where it does not fit, or where another worker is doing the same at this moment.
+        False where another worker is doing the same at this moment, or where it does not fit:
+        then the handle is released, so that nobody goes on reading what is old.
         """
         word = self._header(handle)
         slot = handle & ((1 << _SLOT_BITS) - 1)
-        if word is None or len(content) + _HEADER_BYTES > self._size_of(slot):
+        if word is None:
+            return False
+        if len(content) + _HEADER_BYTES > self._size_of(slot):
+            self.release(handle)
             return False
         start = self._starts[slot]
         try:

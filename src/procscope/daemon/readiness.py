@@ -21,8 +21,8 @@ def notify(state: str) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.sendto(state.encode(), address)
+            sender.sendto(state.encode(errors="replace"), address)
     except OSError as error:
-        _log.warning("cannot tell the service manager %s: %s", state, error.strerror)
+        _log.warning("cannot tell the service manager %r: %s", state, error)
         return False
     return True

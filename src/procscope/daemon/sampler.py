@@ -71,12 +71,17 @@ class Sampler:
                 _log.error("the load averages of this interval are missing: %s", error)
 
     def sample(self, now_ns: int) -> None:
-        """Take one sample of every container, at the time `now_ns` since boot. Raises OSError."""
+        """Take one sample of every container, at the time `now_ns` since boot.
+
+        Raises OSError where the state directory cannot be read.
+        """
         if self._io_accounting is not None:
             self._io_accounting.switch_on()
         names = set(self._records.names())
         for name in self._tracked.keys() - names:
             self._drop(name)
+        for name in self._nameless.keys() - names:
+            del self._nameless[name]
         for name in names:
             try:
                 tracked = self._tracked.get(name) or self._track(name, now_ns)
@@ -85,6 +90,8 @@ class Sampler:
             except CgroupGone:
                 self._records.remove(name)
                 self._drop(name)
+            except OSError as error:
+                _log.warning("%s is not sampled this time: %s", name, error)
 
     def _sample(self, tracked: _Tracked, now_ns: int) -> None:
         if not tracked.cgroup.exists():

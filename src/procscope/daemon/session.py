@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 
 from procscope.daemon import logs
@@ -18,6 +20,9 @@ from procscope.errors import ExitCode, ProcscopeError
 from procscope.linux import syscalls
 
 _READY = b"+"
+_PREFIX = "procscope-run-"
+_STARTING_S = 10
+"""A launcher makes its folder before it locks it."""
 _PRIVATE_WORKERS = 2
 _MAX_REPORT_BYTES = 4096
 
@@ -32,8 +37,12 @@ def views_for_run() -> Iterator[str]:
     if standing(DEFAULT_MOUNTPOINT) is Standing.LIVE:
         yield DEFAULT_MOUNTPOINT
         return
-    directory = tempfile.mkdtemp(prefix="procscope-run-", dir=_run_directory())
+    parent = _run_directory()
+    _remove_stale(parent)
+    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         mountpoint = os.path.join(directory, "views")
         os.mkdir(mountpoint)
         with _private_daemon(
@@ -46,12 +55,31 @@ def views_for_run() -> Iterator[str]:
             yield mountpoint
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
-def _run_directory() -> str | None:
-    """A directory that is gone after a reboot; None leaves the choice to tempfile."""
+def _run_directory() -> str:
+    """A directory that is emptied at a reboot."""
     candidates = ("/run", os.environ.get("XDG_RUNTIME_DIR", ""))
-    return next((path for path in candidates if path and os.access(path, os.W_OK)), None)
+    found = next((path for path in candidates if path and os.access(path, os.W_OK)), None)
+    return found or tempfile.gettempdir()
+
+
+def _remove_stale(parent: str) -> None:
+    """Remove what launchers left that were killed: the kernel has dropped their locks."""
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
+        if not name.startswith(_PREFIX):
+            continue
+        with contextlib.suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                old = time.time() - os.fstat(lock).st_mtime > _STARTING_S
+                if old and os.fstat(lock).st_uid == os.geteuid():
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 @contextlib.contextmanager

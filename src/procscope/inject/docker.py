@@ -26,9 +26,14 @@ def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tup
     """Return the words for `docker run`: `-v SOURCE:TARGET:ro` for each file.
 
     `meminfo` stands for `proc/meminfo`. Raises ProcscopeError for a file that is not served, or
-    that runc would refuse to mount.
+    that runc would refuse to mount, and for a mountpoint that the option's grammar has no room for.
     """
-    options: list[str] = []
+    if ":" in mountpoint or any(character.isspace() for character in mountpoint):
+        raise ProcscopeError(
+            f"docker run -v cannot name the mountpoint {mountpoint!r}",
+            hint="serve at one without spaces and colons",
+        )
+    names: dict[str, None] = {}
     for file in files:
         name = file.strip("/")
         name = name if name in MOUNTABLE else f"proc/{name.removeprefix('proc/')}"
@@ -37,5 +42,5 @@ def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tup
                 f"a container cannot be given {file!r} when it is made",
                 hint="choose from " + ", ".join(MOUNTABLE),
             )
-        options += ("-v", f"{mountpoint}/{name}:/{name}:ro")
-    return tuple(options)
+        names[name] = None
+    return tuple(word for name in names for word in ("-v", f"{mountpoint}/{name}:/{name}:ro"))

@@ -17,29 +17,20 @@ MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
-MS_NOATIME = 1024
 MS_BIND = 4096
-MS_MOVE = 8192
 MS_REC = 16384
-MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
-MS_SHARED = 1 << 20
 
-MNT_FORCE = 1
 MNT_DETACH = 2
-UMOUNT_NOFOLLOW = 8
 
 CLONE_NEWNS = 0x00020000
-CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
-PR_SET_CHILD_SUBREAPER = 36
 
 TASK_COMM_LEN = 16
 """Bytes of a task's name with the closing NUL."""
@@ -94,11 +85,6 @@ def set_pdeathsig(signal_number: int) -> None:
     0 clears it. The kernel does not look back: a parent that is dead already sends nothing.
     """
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
-
-
-def set_child_subreaper(enabled: bool) -> None:
-    """PR_SET_CHILD_SUBREAPER: become the parent of descendants whose parents die."""
-    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, int(enabled), 0, 0, 0), "prctl")
 
 
 def set_name(name: str) -> None:

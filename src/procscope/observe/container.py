@@ -42,7 +42,11 @@ class ContainerObserver:
         self._host = host
         self._cpu_count = cpu_count
         self._record = self._open_record(records)
-        self._birth_ticks = self._find_birth_ticks()
+        try:
+            self._birth_ticks = self._find_birth_ticks()
+        except OSError:
+            self.close()
+            raise
         self._visible: tuple[CpuId, ...] = ()
         self._visible_at_ns = 0
         self._none_hidden_by_quota = False

@@ -26,9 +26,10 @@ from dataclasses import dataclass
 
 from procscope.ids import CgroupPath
 
-_IDENTITY_OFFSET = 0
-_LOAD_OFFSET = 4096
-_LEDGER_OFFSET = 8192
+_LOAD_OFFSET = 0
+_IDENTITY_OFFSET = 4096
+_LEDGER_OFFSET = 1 << 20
+"""Room for a path of PATH_MAX for each of v1's controllers; what is not written takes no space."""
 _LEDGER_MAX_BYTES = 1 << 20
 _BLOCK = struct.Struct("<II")
 """Length and CRC-32 of what follows."""
@@ -59,12 +60,12 @@ class Record:
 
     def read_identity(self) -> RecordIdentity | None:
         """Return whose record it is; None for a new one."""
-        block = self._read(_IDENTITY_OFFSET, _LOAD_OFFSET - _IDENTITY_OFFSET)
+        block = self._read(_IDENTITY_OFFSET, 4096)
         try:
             identity = json.loads(block or b"")
             cgroups = {str(key): CgroupPath(str(path)) for key, path in identity["cgroups"].items()}
             return RecordIdentity(cgroups, int(identity["birth_ticks"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def write_identity(self, identity: RecordIdentity) -> None:
@@ -120,7 +121,8 @@ class Record:
         if length + _BLOCK.size > len(data):
             data = os.pread(self._fd, length + _BLOCK.size, offset)
         payload = data[_BLOCK.size : _BLOCK.size + length]
-        return payload if zlib.crc32(payload) == checksum else None
+        whole = len(payload) == length and zlib.crc32(payload) == checksum
+        return payload if whole else None
 
     def _write(self, offset: int, payload: bytes) -> None:
         os.pwrite(self._fd, _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload, offset)

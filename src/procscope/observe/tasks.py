@@ -33,7 +33,8 @@ def read_task_stat(proc: str, pid: Pid) -> TaskStat | None:
 def read_nspid(proc: str, pid: Pid) -> tuple[Pid, ...]:
     """Return the pid's numbers in its PID namespaces, outermost first; empty where it is gone."""
     try:
-        with open(f"{proc}/{pid}/status", encoding="utf-8", errors="replace") as status:
+        path = f"{proc}/{pid}/status"
+        with open(path, encoding="utf-8", errors="replace", newline="\n") as status:
             return parse_nspid(status.read())
     except OSError:
         return ()

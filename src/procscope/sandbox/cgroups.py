@@ -5,6 +5,7 @@ Files and values: the kernel's `Documentation/admin-guide/cgroup-v1/` and `cgrou
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.ids import CgroupPath
+from procscope.linux.cpulist import format_cpulist
 from procscope.linux.procfs import UNIFIED
 from procscope.sandbox import cgroupfs
 from procscope.sandbox.limits import write_limits
+from procscope.sandbox.placement import place
 from procscope.sandbox.spec import SandboxSpec
 
 PARENT = "procscope"
@@ -114,6 +117,7 @@ class CgroupSite:
         )
         try:
             _inherit_cpuset(directories.get("cpuset"))
+            _place(spec, parents.get("cpuset"))
             return replace(cgroup, unlimited=tuple(write_limits(spec, directories)))
         except BaseException:
             cgroup.remove()
@@ -224,6 +228,17 @@ def _inherit_cpuset(directory: str | None) -> None:
     for file in ("cpuset.mems", "cpuset.cpus"):
         if not cgroupfs.read(directory, file):
             cgroupfs.write(directory, file, cgroupfs.read(parent, file))
+
+
+def _place(spec: SandboxSpec, parent: str | None) -> None:
+    """Choose CPUs for a quota where nobody else has; without a cpuset there are none to choose."""
+    if parent is None or spec.cpu_quota_usec is None or spec.cpuset is not None:
+        return
+    cpus = place(spec.cpu_quota_usec, parent, spec.name)
+    directory = os.path.join(parent, spec.name)
+    if cpus is not None and cgroupfs.exists(directory, "cpuset.cpus"):
+        with contextlib.suppress(OSError):
+            cgroupfs.write(directory, "cpuset.cpus", format_cpulist(cpus))
 
 
 def _try_enable(directory: str, controller: str) -> None:

@@ -7,10 +7,11 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
-import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,11 +70,15 @@ def reexec_in_scope(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     Returns if there is no such manager to ask, or this is that second start already.
     """
     systemd_run = shutil.which("systemd-run", path=environ.get("PATH"))
-    if IN_SCOPE in environ or systemd_run is None or not _has_user_manager(environ):
+    if IN_SCOPE in environ or systemd_run is None:
         return
+    # A login by su or setpriv leaves out where the user's manager is to be found.
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    environment = {**environ, "XDG_RUNTIME_DIR": runtime, IN_SCOPE: "1"}
     scope = (systemd_run, "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--")
-    command = (*scope, sys.executable, "-m", "procscope", *argv)
-    os.execve(systemd_run, command, {**environ, IN_SCOPE: "1"})
+    if _succeeds((*scope, "true"), environment):
+        command = (*scope, sys.executable, "-m", "procscope", *argv)
+        os.execve(systemd_run, command, environment)
 
 
 def _is_delegated(directory: str) -> bool:
@@ -86,23 +91,27 @@ def _divide(hierarchies: Hierarchies, own: CgroupPath, directory: str) -> Cgroup
     leaf = os.path.join(directory, _LAUNCHER)
     os.makedirs(leaf, exist_ok=True)
     cgroupfs.write(leaf, "cgroup.procs", str(os.getpid()))
-    for controller in cgroupfs.read(directory, "cgroup.controllers").split():
+    controllers = cgroupfs.read(directory, "cgroup.controllers").split()
+    # memory first: it is refused beside processes, where the threaded controllers would be let in.
+    for controller in sorted(controllers, key=lambda name: name != "memory"):
         try:
             cgroupfs.write(directory, "cgroup.subtree_control", f"+{controller}")
         except OSError as error:
             if error.errno == errno.EBUSY:
-                cgroupfs.write(directory, "cgroup.procs", str(os.getpid()))
+                with contextlib.suppress(OSError):
+                    cgroupfs.write(directory, "cgroup.procs", str(os.getpid()))
                 cgroupfs.remove_if_empty(leaf)
                 return NoSite(f"other processes are in the cgroup {own}")
     return CgroupSite(hierarchies, own, unified_only=True)
 
 
-def _has_user_manager(environ: Mapping[str, str]) -> bool:
-    """Return whether a systemd of this user answers (its private socket accepts)."""
-    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(f"{runtime}/systemd/private")
-        except OSError:
-            return False
-    return True
+def _succeeds(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether a command ends with 0; execve(2) would leave no way back if it did not."""
+    null = subprocess.DEVNULL
+    try:
+        completed = subprocess.run(
+            command, env=environment, stdin=null, stdout=null, stderr=null, check=False
+        )
+    except OSError:
+        return False
+    return completed.returncode == 0

@@ -92,10 +92,10 @@ def what_forbids_user_namespaces(number: int, proc: str = "/proc") -> str:
     ):
         if _read(f"{proc}/sys/{switch}") == forbidding:
             name = switch.replace("/", ".")
-            return f"as root: sysctl -w {name}={permitting} (it is {forbidding})"
+            return f"allow them: sysctl -w {name}={permitting} (it is {forbidding})"
     if number == errno.ENOSPC:
-        return "as root: raise sysctl user.max_user_namespaces"
-    return "allow user namespaces: a seccomp filter, an LSM or a chroot forbids them here"
+        return "raise sysctl user.max_user_namespaces"
+    return "allow them: a seccomp filter, an LSM or a chroot forbids them here"
 
 
 def _receive_only() -> None:

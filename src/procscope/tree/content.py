@@ -17,7 +17,10 @@ class ContentStore(Protocol):
         """Return a kept content, None where the handle is not known."""
 
     def replace(self, handle: FileHandle, content: bytes) -> bool:
-        """Put newer content in its place; False where that was not possible."""
+        """Put newer content in its place; False where that was not possible.
+
+        Where there is no room for it, the older content is kept no longer.
+        """
 
     def count_read_from_start(self, handle: FileHandle) -> int:
         """Return how often it was read from its start before, and count this time."""

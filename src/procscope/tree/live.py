@@ -78,12 +78,10 @@ class LiveTree:
         nodeid = self._folders.get(parent, {}).get(text)
         if nodeid is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
-        if nodeid in self._views:
-            # Asked for again at each walk, so that a runtime that bind-mounts it from inside a
-            # new container makes the container known. Reads through that mount do not walk here.
+        is_view = nodeid in self._views
+        if is_view:
             self._observatory.track(self._container(caller))
-            return Entry(self.getattr(caller, nodeid, None), 0)
-        return Entry(self.getattr(caller, nodeid, None), _VALID_NS)
+        return Entry(self.getattr(caller, nodeid, None), _name_valid_ns(is_view))
 
     def getattr(self, caller: Caller, nodeid: NodeId, fh: FileHandle | None) -> Attributes:
         """See `Filesystem.getattr`."""
@@ -158,10 +156,11 @@ class LiveTree:
         yield DirEntry(nodeid, _DT_DIR, b".")
         yield DirEntry(self._parents.get(nodeid, nodeid), _DT_DIR, b"..")
         for name, child in self._folders[nodeid].items():
-            entry = Entry(self.getattr(caller, child, None), _VALID_NS) if plus else None
-            yield DirEntry(
-                child, _DT_REG if child in self._views else _DT_DIR, os.fsencode(name), entry
-            )
+            is_view = child in self._views
+            entry: Entry | None = None
+            if plus:
+                entry = Entry(self.getattr(caller, child, None), _name_valid_ns(is_view))
+            yield DirEntry(child, _DT_REG if is_view else _DT_DIR, os.fsencode(name), entry)
 
     def _own_attributes(self, nodeid: NodeId, mode: int, *, nlink: int) -> Attributes:
         return Attributes(
@@ -185,6 +184,15 @@ class LiveTree:
             raise _stale()
         visible = _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
         return self._cpu_folder.read(nodeid, visible, whole=container is None)
+
+
+def _name_valid_ns(is_view: bool) -> int:
+    """Return how long the kernel may use a name without asking again.
+
+    A view is asked for at each walk, so that a runtime that bind-mounts it from inside a new
+    container makes the container known. Reads through that mount do not walk here.
+    """
+    return 0 if is_view else _VALID_NS
 
 
 def _stale() -> OSError:

@@ -21,7 +21,7 @@ _NAMED_BIT = 1 << 61
 _HASH_BITS = 40
 _HASH_MASK = (1 << _HASH_BITS) - 1
 _MAX_DEPTH = 8
-_CPU_FOLDER = re.compile(r"cpu(\d{1,6})\Z")
+_CPU_FOLDER = re.compile(r"cpu(\d{1,6})\Z", re.ASCII)
 
 
 def named_nodeid(path: str) -> NodeId:

@@ -1,7 +1,7 @@
 """Container engines inside a machine: Docker, and podman with crun.
 
 Neither has a network: no bridge and no iptables rules, which the cloud kernel would load many
-modules for. The only image is made on the spot from the machine's static busybox.
+modules for. Images are made on the spot, from the machine's static busybox or its own folders.
 
 Docker needs `--bridge=none --iptables=false --ip6tables=false`; overlay2 works on the machine's
 ext4 root as it is. podman needs `--network=none` and, without systemd, `--cgroup-manager=cgroupfs`.
@@ -17,6 +17,10 @@ from tests.machine.harness.machine import Machine
 
 IMAGE = "busybox:machine"
 _IMAGE_TAR = "/var/tmp/busybox-image.tar"
+_HOST_IMAGE = "host:machine"
+_HOST_IMAGE_TAR = "/var/tmp/host-image.tar"
+# Options of `docker run` without which an image of `host_image` has no program.
+HOST_FOLDERS = "-v /usr:/usr:ro -v /opt:/opt:ro"
 _DOCKERD_CGROUP = "/sys/fs/cgroup/dockerd"
 _START_TIMEOUT_S = 120.0
 # Options that podman needs before its subcommand in a machine with the fast init.
@@ -35,6 +39,17 @@ tar -C $root -cf {_IMAGE_TAR} .
 rm -rf $root
 """
 
+_MAKE_HOST_IMAGE = f"""
+set -eu
+root=$(mktemp -d)
+mkdir -p $root/usr $root/opt $root/proc $root/sys $root/dev $root/root $root/run
+mkdir -p -m 1777 $root/tmp $root/var/tmp
+for link in /bin /lib /lib64 /sbin; do cp -P $link $root/; done
+cp -a /etc $root/
+tar -C $root -cf {_HOST_IMAGE_TAR} .
+rm -rf $root
+"""
+
 
 def make_busybox_image(machine: Machine) -> str:
     """Make a tar file of a root with busybox in the machine, and return its path there."""
@@ -42,11 +57,15 @@ def make_busybox_image(machine: Machine) -> str:
     return _IMAGE_TAR
 
 
-def debian_image(machine: Machine, name: str, engine: tuple[str, ...] = ("docker",)) -> None:
-    """Import the machine's own root as an image, with all its tools, under `name`."""
-    parts = "bin etc lib lib64 sbin usr --exclude=usr/lib/modules --exclude=usr/share/nodejs"
-    command = f"tar -C / --one-file-system -c {parts} | {' '.join(engine)} import - {name}"
-    machine.run(command, timeout_s=600)
+def host_image(machine: Machine, engine: tuple[str, ...]) -> str:
+    """Import an image that has the machine's own tools, and return its name.
+
+    It has the machine's /etc, and empty folders where HOST_FOLDERS are mounted: copying all of
+    /usr would take minutes in an emulated machine.
+    """
+    machine.run(_MAKE_HOST_IMAGE)
+    machine.run([*engine, "import", _HOST_IMAGE_TAR, _HOST_IMAGE], timeout_s=120)
+    return _HOST_IMAGE
 
 
 @contextmanager

@@ -1,0 +1,178 @@
+"""`procscope serve` as a process of its own, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import procscope
+from procscope.daemon.config import ServeConfig
+from procscope.linux import syscalls
+from tests.integration.waiting import eventually
+
+COMMAND = (sys.executable, "-m", "procscope")
+ENVIRONMENT = {"PYTHONPATH": str(Path(procscope.__file__).parents[1])}
+NOBODY = 65534
+
+
+class Daemon:
+    """One running daemon."""
+
+    def __init__(self, mountpoint: Path, state: Path, options: Sequence[str], prefix: Sequence[str]):
+        self.mountpoint = mountpoint
+        self.run_directory = state / "run"
+        self._options = (str(mountpoint), "--run-directory", str(self.run_directory), *options)
+        self._prefix = prefix
+        self._state = state
+        self._log = state / "log"
+        self.notifications: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def state_directory(self) -> Path:
+        """Where the daemon keeps its records."""
+        config = ServeConfig(
+            mountpoint=str(self.mountpoint), run_directory=str(self.run_directory)
+        )
+        return Path(config.state_directory)
+
+    @property
+    def pid(self) -> int:
+        """The supervisor."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it says that it is ready, as a service manager does."""
+        address = self._state / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, self._log.open("ab") as log:
+            listener.bind(str(address))
+            try:
+                self.process = subprocess.Popen(
+                    [*self._prefix, *COMMAND, "serve", *self._options],
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | ENVIRONMENT | {"NOTIFY_SOCKET": str(address)},
+                )
+                ended = os.pidfd_open(self.process.pid)
+                try:
+                    readable, _, _ = select.select([listener, ended], [], [])
+                finally:
+                    os.close(ended)
+                if listener not in readable:
+                    raise AssertionError(f"the daemon ended at its start:\n{self.log()}")
+                self.notifications = listener.recv(4096).decode().splitlines()
+            finally:
+                address.unlink()
+
+    def log(self) -> str:
+        """Everything that it has logged, over restarts too."""
+        return self._log.read_text()
+
+    def children(self, name: str) -> list[int]:
+        """Its processes whose name starts with `name`."""
+        found = []
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        for pid in map(int, children.split()):
+            try:
+                if Path(f"/proc/{pid}/comm").read_text().startswith(name):
+                    found.append(pid)
+            except OSError:
+                continue
+        return found
+
+    def workers(self) -> list[int]:
+        """Its workers."""
+        return self.children("procscope-w")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait()
+
+    def kill(self) -> None:
+        """Let it crash: nothing of it runs any more, and its mount stays."""
+        children = self.children("")
+        self.stop(signal.SIGKILL)
+        eventually(lambda: not any(alive(pid) for pid in children))
+
+    def close(self) -> None:
+        """End it, and take away what a crash has left."""
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        while is_mounted(self.mountpoint):
+            syscalls.umount2(str(self.mountpoint), syscalls.MNT_DETACH)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def mounted_types(mountpoint: Path, pid: int | str = "self") -> list[str]:
+    """The types of the mounts at exactly this path, the topmost last."""
+    found = []
+    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[4] == str(mountpoint):
+            found.append(after.split()[0])
+    return found
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Whether anything is mounted there."""
+    return bool(mounted_types(mountpoint))
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder that every user may look into, gone afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="procscope-test-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def daemon(*options: str, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
+    """A daemon of a test's own, ready to answer."""
+    with folder() as state:
+        (state / "mount").mkdir()
+        one = Daemon(state / "mount", state, options, prefix)
+        try:
+            one.start()
+            yield one
+        finally:
+            one.close()
+
+
+def procscope_command(
+    *args: str, prefix: Sequence[str] = (), user: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `procscope ARGS` to its end."""
+    return subprocess.run(
+        [*prefix, *COMMAND, *args],
+        capture_output=True,
+        check=False,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | ENVIRONMENT,
+        user=user,
+        cwd="/",
+    )

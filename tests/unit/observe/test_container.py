@@ -1,0 +1,151 @@
+"""Proves: a container's age, tasks and CPU time go on over workers, and start anew with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from procscope.cgroup.model import TaskCounts
+from procscope.containers.container import Container
+from procscope.observe import container as module
+from procscope.observe.boottime import NS_PER_TICK, boottime_ns
+from procscope.observe.loadblock import LoadBlock
+from procscope.observe.observatory import Observatory
+from procscope.observe.records import Record
+from procscope.observe.registry import VIEWS
+from procscope.views.loadavg import Load
+from tests.unit.observe.fakehost import FakeHost
+
+NS = 1_000_000_000
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+@pytest.fixture
+def observatory(host: FakeHost) -> Iterator[Observatory]:
+    observatory = host.observatory()
+    yield observatory
+    observatory.close()
+
+
+def only_record(host: FakeHost) -> Record:
+    (name,) = host.records.names()
+    return host.records.open(name)
+
+
+def born_ago(seconds: int) -> int:
+    return (boottime_ns() - seconds * NS) // NS_PER_TICK
+
+
+def uptime_s(observatory: Observatory, container: Container) -> float:
+    return float(observatory.render(VIEWS["uptime"], container).split()[0])
+
+
+def test_age_counts_from_the_first_process(host: FakeHost, observatory: Observatory) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    assert 100 <= uptime_s(observatory, container) < 110
+
+
+def test_birth_is_remembered_after_the_first_process_has_ended(host: FakeHost) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    first = host.observatory()
+    first.track(container)
+    first.close()
+    host.proc.end(10)
+    host.proc.add(11, nspid=(11, 2), start_ticks=born_ago(1))
+    host.set_tasks("c", 11)
+    second = host.observatory()
+    assert uptime_s(second, container) >= 100
+    second.close()
+
+
+def test_an_empty_cgroup_is_of_age_0_until_its_first_process(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    assert uptime_s(observatory, container) == 0
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(50))
+    host.set_tasks("c", 10)
+    assert uptime_s(observatory, container) >= 50
+
+
+def test_cpu_time_goes_on_in_another_worker(host: FakeHost) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    idle: list[float] = []
+    for _ in range(3):
+        worker = host.observatory()
+        idle.append(float(worker.render(VIEWS["uptime"], container).split()[1]))
+        worker.close()
+    assert idle == sorted(idle)
+    record = only_record(host)
+    assert record.read_ledger() is not None
+    record.close()
+
+
+def test_a_damaged_ledger_is_no_error(host: FakeHost, observatory: Observatory) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    uptime_s(observatory, container)
+    record = only_record(host)
+    record.write_ledger(b"not a ledger")
+    record.close()
+    assert uptime_s(observatory, container) >= 100
+    assert host.fallbacks == []
+
+
+def test_loadavg_tells_own_tasks_and_the_samplers_load(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    for pid, state in ((10, "R"), (11, "D"), (12, "S")):
+        host.proc.add(pid, nspid=(pid, pid - 9), state=state)
+    host.set_tasks("c", 10, 11, 12)
+    observatory.track(container)
+    record = only_record(host)
+    record.write_load(LoadBlock(Load(2048, 4096, 1024), TaskCounts(9, 9, 9), 99, 1).to_bytes())
+    record.close()
+    assert observatory.render(VIEWS["loadavg"], container) == b"1.00 2.00 0.50 1/3 3\n"
+
+
+def test_loadavg_starts_at_zero(host: FakeHost, observatory: Observatory) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1))
+    host.set_tasks("c", 10)
+    assert observatory.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 1/1 1\n"
+
+
+def test_very_many_threads_are_not_walked_at_a_read(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_COUNTED_THREADS", 2)
+    container = host.add_container("c")
+    for pid in (10, 11, 12):
+        host.proc.add(pid, nspid=(pid, pid - 9), state="R")
+    host.set_tasks("c", 10, 11, 12)
+    observatory.track(container)
+    record = only_record(host)
+    record.write_load(LoadBlock(Load(), TaskCounts(7, 0, 5000), 4321, 1).to_bytes())
+    record.close()
+    assert observatory.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 7/5000 4321\n"
+
+
+def test_without_a_state_directory_views_are_whole_all_the_same(host: FakeHost) -> None:
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    alone = Observatory(host.hierarchies, host.observatory().host, None)
+    assert uptime_s(alone, container) >= 100
+    assert alone.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 1/1 1\n"
+    alone.close()

@@ -1,0 +1,206 @@
+"""Proves: a reader gets the container's view or, whole and counted, the host's; never an error."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from procscope.cgroup.files import CgroupGone
+from procscope.containers.container import Container
+from procscope.observe import observatory as module
+from procscope.observe.container import ContainerObserver
+from procscope.observe.host import HostFiles
+from procscope.observe.observatory import Observatory
+from procscope.observe.records import RecordStore
+from procscope.observe.registry import VIEWS, View
+from tests.unit.containers.fakeproc import open_below
+from tests.unit.observe.fakehost import MEMINFO, FakeHost
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+@pytest.fixture
+def observatory(host: FakeHost) -> Iterator[Observatory]:
+    observatory = host.observatory()
+    yield observatory
+    observatory.close()
+    assert open_below(host.root) == []
+
+
+def mem_total_kb(observatory: Observatory, container: Container) -> int:
+    first = observatory.render(VIEWS["meminfo"], container).splitlines()[0]
+    assert first.startswith(b"MemTotal:")
+    return int(first.split()[1])
+
+
+def failing(error: Exception, *, reaches_reader: bool = False) -> View:
+    def render(_host: HostFiles, _container: ContainerObserver) -> bytes:
+        raise error
+
+    return View("meminfo", render, errors_reach_reader=reaches_reader)
+
+
+def test_the_host_reads_the_hosts_bytes(observatory: Observatory) -> None:
+    assert observatory.render(VIEWS["meminfo"], None) == MEMINFO.encode()
+
+
+def test_what_the_host_has_not_nobody_reads(observatory: Observatory) -> None:
+    with pytest.raises(FileNotFoundError):
+        observatory.render(VIEWS["diskstats"], None)
+
+
+def test_a_container_reads_its_limit(host: FakeHost, observatory: Observatory) -> None:
+    assert mem_total_kb(observatory, host.add_container("c")) == 64 * 1024
+    assert host.fallbacks == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "broken"),
+        CgroupGone("/c"),
+        ValueError("no number"),
+        KeyError("x"),
+        IndexError(),
+        ZeroDivisionError(),
+        RecursionError(),
+        UnicodeDecodeError("ascii", b"\xff", 0, 1, "x"),
+        MemoryError(),
+    ],
+)
+def test_any_error_gives_the_hosts_bytes_and_is_reported(
+    host: FakeHost, observatory: Observatory, error: Exception
+) -> None:
+    container = host.add_container("c")
+    assert observatory.render(failing(error), container) == MEMINFO.encode()
+    (fallback,) = host.fallbacks
+    assert (fallback.view, fallback.container, fallback.error) == ("meminfo", container, error)
+
+
+def test_a_file_of_the_cgroup_with_garbage_does_not_reach_the_reader(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    for name in ("memory.max", "memory.current", "memory.stat", "cpu.max", "cpu.stat"):
+        (host.cgroups / "c" / name).write_bytes(b"\xff\0garbage max 1e9 -5\n")
+    for view in ("meminfo", "loadavg", "uptime"):
+        assert observatory.render(VIEWS[view], container).endswith(b"\n")
+
+
+def test_pressure_errors_are_the_readers(host: FakeHost, observatory: Observatory) -> None:
+    """The host's pressure would tell of other containers."""
+    container = host.add_container("c")
+    with pytest.raises(FileNotFoundError):
+        observatory.render(VIEWS["pressure/cpu"], container)
+    with pytest.raises(OSError, match="off") as caught:
+        observatory.render(failing(OSError(errno.EOPNOTSUPP, "off"), reaches_reader=True), container)
+    assert caught.value.errno == errno.EOPNOTSUPP
+    assert host.fallbacks == []
+    (host.cgroups / "c" / "cpu.pressure").write_text("some avg10=1.00\n")
+    assert observatory.render(VIEWS["pressure/cpu"], container) == b"some avg10=1.00\n"
+
+
+def test_pressure_of_a_cgroup_that_is_gone_is_nobodys(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    host.remove_container("c")
+    with pytest.raises(OSError, match="gone") as caught:
+        observatory.render(VIEWS["pressure/cpu"], container)
+    assert caught.value.errno == errno.EOPNOTSUPP
+    assert [one.view for one in host.fallbacks] == ["pressure/cpu"]
+
+
+def test_a_cgroup_that_is_gone_gives_the_hosts_bytes(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    assert mem_total_kb(observatory, container) == 64 * 1024
+    host.remove_container("c")
+    # The open files of a removed directory of a plain filesystem would still read.
+    observatory._observers[container.key].cgroup.close()
+    assert observatory.render(VIEWS["meminfo"], container) == MEMINFO.encode()
+    assert isinstance(host.fallbacks[0].error, CgroupGone)
+
+
+def test_a_cgroup_that_is_made_again_is_found_again(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    assert mem_total_kb(observatory, container) == 64 * 1024
+    host.remake_container("c", limit_bytes=32 * MIB)
+    observatory._observers[container.key].cgroup.close()
+    assert mem_total_kb(observatory, container) == 32 * 1024
+    assert host.fallbacks == []
+    assert len(host.records.names()) == 2
+
+
+def test_visible_cpus_follow_quota_and_fall_back_to_the_host(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c", quota="150000 100000")
+    assert observatory.visible_cpus(container) == (0, 1)
+    assert observatory.visible_cpus(None) == (0, 1, 2, 3)
+    host.remove_container("c")
+    observatory._forget(container.key)
+    assert observatory.visible_cpus(container) == (0, 1, 2, 3)
+    assert [one.view for one in host.fallbacks] == ["sys/devices/system/cpu"]
+
+
+def test_tracking_makes_a_record_and_never_fails(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    observatory.track(None)
+    assert host.records.names() == ()
+    container = host.add_container("c")
+    observatory.track(container)
+    assert len(host.records.names()) == 1
+    host.remove_container("c")
+    observatory._forget(container.key)
+    observatory.track(container)
+    assert [one.view for one in host.fallbacks] == ["the record"]
+
+
+def test_the_longest_unread_container_is_given_up(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_OBSERVERS", 2)
+    a, b, c = (host.add_container(name) for name in "abc")
+    for container in (a, b, a, c):
+        mem_total_kb(observatory, container)
+    assert list(observatory._observers) == [a.key, c.key]
+    assert open_below(host.cgroups / "b") == []
+
+
+def test_a_container_that_is_gone_unread_is_swept(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    gone, other = host.add_container("gone"), host.add_container("other")
+    mem_total_kb(observatory, gone)
+    host.remove_container("gone")
+    observatory._swept_at_ns = 0
+    mem_total_kb(observatory, other)
+    assert list(observatory._observers) == [other.key]
+
+
+def test_a_cgroup_that_goes_while_it_is_opened_leaves_nothing_open(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = host.add_container("c")
+    open_record = RecordStore.open
+
+    def removed_meanwhile(store: RecordStore, name: str) -> object:
+        host.remove_container("c")
+        return open_record(store, name)
+
+    monkeypatch.setattr(RecordStore, "open", removed_meanwhile)
+    assert observatory.render(VIEWS["meminfo"], container) == MEMINFO.encode()
+    assert open_below(host.root / "state") == []
