@@ -104,5 +104,3 @@ def disk_folder(engine: Engine) -> Path:
     if os.major(device) == 0:
         pytest.skip(f"{folder} is not on a block device")
     return folder
-
-

@@ -79,7 +79,8 @@ def is_v1(controller: str) -> bool:
 def flat(path: Path) -> dict[str, int]:
     """Return a file of `name number` lines."""
     return {
-        name: int(number) for name, number in (line.split() for line in path.read_text().splitlines())
+        name: int(number)
+        for name, number in (line.split() for line in path.read_text().splitlines())
     }
 
 

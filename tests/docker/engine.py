@@ -20,7 +20,8 @@ STOP_S = 20.0
 COMMAND_S = 60.0
 STEP_S = 0.02
 RUN_FOLDERS = tuple(
-    Path(path) for path in ("/run/containerd/s", "/run/containerd", "/run/docker/plugins", "/run/docker")
+    Path(path)
+    for path in ("/run/containerd/s", "/run/containerd", "/run/docker/plugins", "/run/docker")
 )
 """What dockerd and the shims make whatever their roots are."""
 

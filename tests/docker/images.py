@@ -30,7 +30,9 @@ def tools_root() -> bytes:
     libraries = {path for program in programs.values() for path in _libraries(program)}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        _add_folders(archive, (*FOLDERS, "usr/lib64", "usr/share/terminfo/d", "usr/share/terminfo/x"))
+        _add_folders(
+            archive, (*FOLDERS, "usr/lib64", "usr/share/terminfo/d", "usr/share/terminfo/x")
+        )
         for link, target in LINKS.items():
             _add_link(archive, link, target)
         for name, program in programs.items():

@@ -58,9 +58,7 @@ def mpstat_percentages(text: str) -> dict[str, dict[str, float]]:
     rows = [line.split() for line in text.splitlines() if line.startswith("Average:")]
     heading = rows[0]
     return {
-        row[1]: {
-            name: float(number) for name, number in zip(heading[2:], row[2:], strict=True)
-        }
+        row[1]: {name: float(number) for name, number in zip(heading[2:], row[2:], strict=True)}
         for row in rows[1:]
     }
 

@@ -24,7 +24,9 @@ ARTICLE_FILES = ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime")
 def article_options(mountpoint: str) -> tuple[str, ...]:
     """The six options of the walk-through, to the letter."""
     return tuple(
-        word for name in ARTICLE_FILES for word in ("-v", f"{mountpoint}/proc/{name}:/proc/{name}:rw")
+        word
+        for name in ARTICLE_FILES
+        for word in ("-v", f"{mountpoint}/proc/{name}:/proc/{name}:rw")
     )
 
 
@@ -42,9 +44,7 @@ def served(mountpoint: str) -> Iterator[None]:
     if there and (os.path.ismount(mountpoint) or os.listdir(mountpoint)):
         raise AssertionError(f"{mountpoint} is in use on this machine; stop what serves it first")
     had_run_directory = RUN_DIRECTORY.exists()
-    daemon = subprocess.Popen(
-        [*PROCSCOPE, "serve", mountpoint], stderr=subprocess.PIPE, text=True
-    )
+    daemon = subprocess.Popen([*PROCSCOPE, "serve", mountpoint], stderr=subprocess.PIPE, text=True)
     try:
         _wait_until_mounted(daemon, mountpoint)
         yield

@@ -51,9 +51,7 @@ def test_touched_memory_is_used(run: Run, views: tuple[str, ...]) -> None:
     assert moved_kb == pytest.approx(100 * MIB_KB, rel=0.05)
 
 
-def test_a_file_that_is_read_is_cache(
-    run: Run, views: tuple[str, ...], disk_folder: Path
-) -> None:
+def test_a_file_that_is_read_is_cache(run: Run, views: tuple[str, ...], disk_folder: Path) -> None:
     container = run("-m", "256m", "-v", f"{disk_folder}:/data", *views)
     container.run("dd", "if=/dev/zero", "of=/data/file", "bs=1M", "count=50", "oflag=direct")
     before = memory(container)

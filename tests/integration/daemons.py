@@ -38,12 +38,12 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
-    def state_directory(self) -> Path:
+    def records_directory(self) -> Path:
         """Where the daemon keeps its records."""
         config = ServeConfig(
             mountpoint=str(self.mountpoint), run_directory=str(self.run_directory)
         )
-        return Path(config.state_directory)
+        return Path(config.records_directory)
 
     @property
     def pid(self) -> int:
@@ -93,6 +93,12 @@ class Daemon:
     def workers(self) -> list[int]:
         """Its workers."""
         return self.children("procscope-w")
+
+    def kill_worker(self) -> None:
+        """Kill one worker that has nothing to do, and wait for its successor."""
+        before = self.workers()
+        os.kill(before[0], signal.SIGKILL)
+        eventually(lambda: len(self.workers()) == len(before) and before[0] not in self.workers())
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
@@ -162,17 +168,29 @@ def daemon(*options: str, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
             one.close()
 
 
+AS_NOBODY = f"""
+import os, sys
+import procscope.__main__, procscope.cli.serve, procscope.cli.show
+from procscope.linux import syscalls
+os.setgroups([])
+os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+sys.exit(procscope.__main__.main(sys.argv[1:]))
+"""
+"""The interpreter may be where only root can read it: everything is imported first."""
+
+
 def procscope_command(
-    *args: str, prefix: Sequence[str] = (), user: int | None = None
+    *args: str, prefix: Sequence[str] = (), as_nobody: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run `procscope ARGS` to its end."""
+    command = (sys.executable, "-c", AS_NOBODY) if as_nobody else COMMAND
     return subprocess.run(
-        [*prefix, *COMMAND, *args],
+        [*prefix, *command, *args],
         capture_output=True,
         check=False,
         text=True,
         stdin=subprocess.DEVNULL,
         env=os.environ | ENVIRONMENT,
-        user=user,
         cwd="/",
     )

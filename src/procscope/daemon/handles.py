@@ -5,7 +5,9 @@ supervisor makes and every worker maps. It is divided into slots of three sizes;
 never written cost nothing. Each worker hands out the slots of its own part only, so that no lock is
 needed; any worker may read a slot or mark it as released, and the owner takes it back later.
 
-A slot starts with a header of 64-bit words, each written by one store:
+The headers of all slots come first, close together: a search for free slots must not touch the
+pages of the slots, since also a read makes the kernel provide a page. A header has 64-bit words,
+each written by one store:
 
 state       FREE, IN_USE or RELEASED
 generation  counts the uses of the slot; a stale handle does not match it
@@ -25,8 +27,9 @@ from procscope.ids import FileHandle
 
 _FREE, _IN_USE, _RELEASED = 0, 1, 2
 _STATE, _GENERATION, _LENGTH, _READS, _VERSION = range(5)
-_HEADER_BYTES = 40
+_HEADER_WORDS = 5
 _WORD_BYTES = 8
+_HEADER_BYTES = _HEADER_WORDS * _WORD_BYTES
 
 _SLOT_BITS = 20
 _GENERATION_BITS = 63 - _SLOT_BITS
@@ -58,19 +61,21 @@ class HandleStore:
         self._workers = workers
         self._slots_per_worker = sum(kind.per_worker for kind in classes)
         bytes_per_worker = sum(kind.size_bytes * kind.per_worker for kind in classes)
+        header_pages = -(-workers * self._slots_per_worker * _HEADER_BYTES // mmap.PAGESIZE)
+        first_start = header_pages * mmap.PAGESIZE
+        size_bytes = first_start + workers * bytes_per_worker
         self._fd = os.memfd_create("procscope-handles", os.MFD_CLOEXEC)
-        os.ftruncate(self._fd, workers * bytes_per_worker)
-        self._map = mmap.mmap(self._fd, workers * bytes_per_worker)
+        os.ftruncate(self._fd, size_bytes)
+        self._map = mmap.mmap(self._fd, size_bytes)
         self._bytes = memoryview(self._map)
         self._words = self._bytes.cast("Q")
-        self._starts = self._slot_starts(bytes_per_worker)
+        self._starts = self._slot_starts(first_start)
         self._free: tuple[list[int], ...] = tuple([] for _ in classes)
         self._owned: tuple[range, ...] = ()
 
-    def _slot_starts(self, bytes_per_worker: int) -> list[int]:
+    def _slot_starts(self, offset: int) -> list[int]:
         starts: list[int] = []
-        for worker in range(self._workers):
-            offset = worker * bytes_per_worker
+        for _ in range(self._workers):
             for kind in self._classes:
                 for _ in range(kind.per_worker):
                     starts.append(offset)
@@ -90,7 +95,7 @@ class HandleStore:
     def put(self, content: bytes) -> FileHandle:
         """Keep `content`; 0 where no slot is left that holds it."""
         for index, kind in enumerate(self._classes):
-            if len(content) + _HEADER_BYTES > kind.size_bytes:
+            if len(content) > kind.size_bytes:
                 continue
             slot = self._take(index)
             if slot is not None:
@@ -102,7 +107,7 @@ class HandleStore:
         word = self._header(handle)
         if word is None:
             return None
-        start = word * _WORD_BYTES + _HEADER_BYTES
+        start = self._starts[_slot_of(handle)]
         for _ in range(_READ_TRIES):
             version = self._words[word + _VERSION]
             content = bytes(self._bytes[start : start + self._words[word + _LENGTH]])
@@ -127,27 +132,27 @@ class HandleStore:
         then the handle is released, so that nobody goes on reading what is old.
         """
         word = self._header(handle)
-        slot = handle & ((1 << _SLOT_BITS) - 1)
+        slot = _slot_of(handle)
         if word is None:
             return False
-        if len(content) + _HEADER_BYTES > self._size_of(slot):
+        if len(content) > self._size_of(slot):
             self.release(handle)
             return False
         start = self._starts[slot]
+        lock_at = word * _WORD_BYTES
         try:
             # A record lock belongs to the process: it ends with a worker that is killed.
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _WORD_BYTES, start)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _WORD_BYTES, lock_at)
         except OSError:
             return False
         try:
             version = self._words[word + _VERSION] | 1
             self._words[word + _VERSION] = version
-            body = start + _HEADER_BYTES
-            self._bytes[body : body + len(content)] = content
+            self._bytes[start : start + len(content)] = content
             self._words[word + _LENGTH] = len(content)
             self._words[word + _VERSION] = version + 1
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, _WORD_BYTES, start)
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, _WORD_BYTES, lock_at)
         return True
 
     def release(self, handle: FileHandle) -> None:
@@ -155,7 +160,7 @@ class HandleStore:
         word = self._header(handle)
         if word is None:
             return
-        slot = handle & ((1 << _SLOT_BITS) - 1)
+        slot = _slot_of(handle)
         for owned, free in zip(self._owned, self._free, strict=True):
             if slot in owned:
                 self._words[word + _STATE] = _FREE
@@ -165,7 +170,8 @@ class HandleStore:
 
     def in_use(self) -> int:
         """Return how many slots hold the content of an open file."""
-        return sum(self._words[start // _WORD_BYTES] == _IN_USE for start in self._starts)
+        slots = range(len(self._starts))
+        return sum(self._words[_first_word(slot) + _STATE] == _IN_USE for slot in slots)
 
     def close(self) -> None:
         """Unmap and close the memory."""
@@ -176,11 +182,11 @@ class HandleStore:
 
     def _header(self, handle: FileHandle) -> int | None:
         """Return the index of the header's first word where `handle` is open."""
-        slot = handle & ((1 << _SLOT_BITS) - 1)
+        slot = _slot_of(handle)
         generation = handle >> _SLOT_BITS
         if generation == 0 or slot >= len(self._starts):
             return None
-        word = self._starts[slot] // _WORD_BYTES
+        word = _first_word(slot)
         if self._words[word + _STATE] != _IN_USE or self._words[word + _GENERATION] != generation:
             return None
         return word
@@ -191,10 +197,9 @@ class HandleStore:
         return self._free[index].pop() if self._free[index] else None
 
     def _fill(self, slot: int, content: bytes) -> FileHandle:
-        start = self._starts[slot]
-        word = start // _WORD_BYTES
+        start, word = self._starts[slot], _first_word(slot)
         generation = self._words[word + _GENERATION] % ((1 << _GENERATION_BITS) - 1) + 1
-        self._bytes[start + _HEADER_BYTES : start + _HEADER_BYTES + len(content)] = content
+        self._bytes[start : start + len(content)] = content
         self._words[word + _LENGTH] = len(content)
         self._words[word + _READS] = 0
         self._words[word + _VERSION] = 0
@@ -207,7 +212,7 @@ class HandleStore:
         for owned, free in zip(self._owned, self._free, strict=True):
             free.clear()
             for slot in reversed(owned):
-                word = self._starts[slot] // _WORD_BYTES
+                word = _first_word(slot)
                 if self._words[word + _STATE] != _IN_USE:
                     self._words[word + _STATE] = _FREE
                     free.append(slot)
@@ -219,3 +224,12 @@ class HandleStore:
                 return kind.size_bytes
             index -= kind.per_worker
         raise AssertionError("a slot belongs to one of the classes")
+
+
+def _slot_of(handle: FileHandle) -> int:
+    return handle & ((1 << _SLOT_BITS) - 1)
+
+
+def _first_word(slot: int) -> int:
+    """Return the index of the first word of a slot's header."""
+    return slot * _HEADER_WORDS

@@ -138,8 +138,10 @@ class LiveTree:
         """See `Filesystem.readdir`."""
         if is_sysfs(nodeid):
             return self._cpu_folder.list(nodeid, self._visible(caller), offset, plus=plus)
-        if nodeid not in self._folders:
+        if nodeid in self._views:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if nodeid not in self._folders:
+            raise _stale()
         return list(self._own_entries(caller, nodeid, plus=plus))[offset:]
 
     def releasedir(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:

@@ -25,13 +25,13 @@ SCREEN = (40, 120)
 DISK_FILE = "/var/tmp/fidelity-disk"
 
 PSUTIL = """
-import json, psutil as p
+import json, psutil as p, time
 disk = p.disk_io_counters()
 print(json.dumps({
     "cpu_count": p.cpu_count(), "cpu_times": [list(t[:8]) for t in p.cpu_times(percpu=True)],
     "total": p.virtual_memory().total, "used": p.virtual_memory().used,
     "available": p.virtual_memory().available, "swap": p.swap_memory().total,
-    "load": p.getloadavg(), "boot_time": p.boot_time(),
+    "load": p.getloadavg(), "boot_time": p.boot_time(), "now": time.time(),
     "written": disk.write_bytes if disk else 0,
 }))
 """
@@ -68,12 +68,14 @@ AT_REST: dict[str, str] = {
     "busybox free": "busybox free",
     "busybox nproc": "busybox nproc",
 }
-OF_MEMORY = ("/proc/meminfo", "free -b", "node", "psutil", "top", "vmstat -s", "busybox free")
+OF_MEMORY = ("/proc/meminfo", "free -b", "node", "psutil", "top", "vmstat -s")
 OF_LOAD = ("/proc/loadavg", "node", "psutil", "top", "uptime")
-WHILE_BUSY: dict[str, str] = {
+# psutil's first: it says a line when it has been imported, which takes the CPU for a while.
+PERCENTAGES: dict[str, str] = {
+    "psutil": "python3 -c 'import psutil as p, sys; print(flush=True);"
+    f" sys.stdin.read(); print(p.cpu_percent({LOAD_S}))'",
     "iostat -c": f"iostat -c {LOAD_S} 2",
     "mpstat": f"mpstat -P ALL {LOAD_S} 1",
-    "psutil": f"python3 -c 'import psutil as p; print(p.cpu_percent({LOAD_S}))'",
     "top": f"top -b -d {LOAD_S} -n 2 -w 120",
     "vmstat": f"vmstat {LOAD_S} 2",
 }
@@ -115,17 +117,21 @@ class Collector:
         return {**self.tools(AT_REST), "htop": self.sample(_htop)}
 
     def memory(self) -> dict[str, Any]:
-        """The memory tools before and while a process holds 100 MiB that it has written."""
+        """The memory tools before and while a process writes to 100 MiB."""
         commands = {name: AT_REST[name] for name in OF_MEMORY}
-        before = self.tools(commands)
-        touch = f"b = bytearray(b'x') * {TOUCHED_BYTES}; print(len(b), flush=True); input()"
+        wait = "print(flush=True); input()"
+        touch = f"{wait}; b = b'x' * {TOUCHED_BYTES}; {wait}"
         with subprocess.Popen(
-            ["python3", "-c", touch], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["python3", "-c", touch], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         ) as holder:
+            assert holder.stdin is not None
             assert holder.stdout is not None
-            holder.stdout.readline()
+            holder.stdout.read(1)
+            before = self.tools(commands)
+            holder.stdin.write(b"\n")
+            holder.stdout.read(1)
             after = self.tools(commands)
-            holder.communicate(b"\n")
+            holder.stdin.write(b"\n")
         return {"before": before, "after": after}
 
     def load(self) -> dict[str, Any]:
@@ -133,8 +139,7 @@ class Collector:
         before = self.sample(lambda: _output(AT_REST["/proc/loadavg"]))
         busy = subprocess.Popen(["sh", "-c", "while :; do :; done"])
         try:
-            started = {name: _start(command) for name, command in WHILE_BUSY.items()}
-            percentages = {name: process.communicate()[0] for name, process in started.items()}
+            percentages = _percentages()
             after = self.tools({name: AT_REST[name] for name in OF_LOAD})
             after["htop"] = self.sample(_htop)
         finally:
@@ -159,10 +164,22 @@ def _start_of_init_s() -> float:
         return int(file.read().rpartition(")")[2].split()[19]) / USER_HZ
 
 
+def _percentages() -> dict[str, str]:
+    """What the tools say of the same few seconds."""
+    psutil = _start(PERCENTAGES["psutil"])
+    assert psutil.stdout is not None
+    psutil.stdout.readline()
+    others = {name: _start(text) for name, text in PERCENTAGES.items() if name != "psutil"}
+    started = {"psutil": psutil, **others}
+    return {name: process.communicate()[0] for name, process in started.items()}
+
+
 def _start(command: str) -> "subprocess.Popen[str]":
     """Start a command in a fixed language and time zone; its errors go where ours go."""
     env = os.environ | {"LC_ALL": "C.UTF-8", "TZ": "UTC", "S_TIME_FORMAT": "ISO"}
-    return subprocess.Popen(command, shell=True, text=True, stdout=subprocess.PIPE, env=env)
+    return subprocess.Popen(
+        command, shell=True, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+    )
 
 
 def _output(command: str) -> str:

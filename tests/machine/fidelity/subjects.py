@@ -32,7 +32,7 @@ def measure() -> dict[str, Record]:
         records = {MACHINE: _collect(machine, f"{COLLECT} machine")}
     with Machine(LARGE) as machine:
         copy_project(machine)
-        with serving(machine):
+        with serving(machine), _neighbour(machine):
             records |= _of_containers(machine, records[MACHINE])
     return records
 
@@ -62,10 +62,27 @@ def limits_of(machine: Record) -> str:
     return f"--cpus 2 --memory {memory_kb}k --memory-swap {memory_kb + swap_kb}k"
 
 
+def kernel_of(records: dict[str, Record]) -> str:
+    """The release of the machines' kernel, as a tool has told it."""
+    return str(records[MACHINE]["rest"]["iostat -c"]["text"].split()[1])
+
+
 def _collect(machine: Machine, command: str) -> Record:
     done = machine.run(command, timeout_s=_COLLECT_TIMEOUT_S)
     record: Record = json.loads(done.stdout)
     return record
+
+
+@contextmanager
+def _neighbour(machine: Machine) -> Iterator[None]:
+    """Somebody else who writes to the disk all the time: no container may see that."""
+    write = "dd if=/dev/zero of=/var/tmp/neighbour bs=1M count=8 oflag=direct conv=notrunc"
+    process = machine.spawn(f"while {write} 2>/dev/null; do sleep 1; done")
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -123,9 +123,7 @@ def test_an_init_elsewhere_says_nothing(proc: FakeProc, identifier: Identifier) 
     assert cgroups_of(identifier, 11) == {"": "/boxes/two"}
 
 
-def test_an_inner_namespaces_init_is_the_inner_one(
-    proc: FakeProc, identifier: Identifier
-) -> None:
+def test_an_inner_namespaces_init_is_the_inner_one(proc: FakeProc, identifier: Identifier) -> None:
     proc.add(10, v2("/box"), namespace="a", nspid=(10, 1))
     proc.add(11, v2("/box/inner"), namespace="b", nspid=(11, 2, 1), parent=10)
     proc.add(12, v2("/box/inner/x"), namespace="b", nspid=(12, 3, 2), parent=11)

@@ -98,11 +98,13 @@ def test_a_cgroup_of_no_runtime_is_looked_for_nowhere(tmp_path: Path) -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["id", "names", "Name", "annotations", "data-root", "nerdctl/name"]),
-        inner,
-        max_size=3,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "names", "Name", "annotations", "data-root", "nerdctl/name"]),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=9,
 )
@@ -111,11 +113,11 @@ _GARBAGE = st.binary(max_size=60) | st.one_of(_JSON, _ROWS).map(lambda v: json.d
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.fixed_dictionaries({path: _GARBAGE for path in STATE_FILES}))
+@given(st.fixed_dictionaries(dict.fromkeys(STATE_FILES, _GARBAGE)))
 def test_garbage_gives_texts_or_nothing(tmp_path: Path, files: dict[str, bytes]) -> None:
     for path, content in files.items():
         put(tmp_path, path, content)
-    assert all(isinstance(name, str) and name for name in names(tmp_path))
+    assert all(type(name) is str and name for name in names(tmp_path))
 
 
 @pytest.mark.parametrize("path", STATE_FILES)

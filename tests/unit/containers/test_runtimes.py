@@ -34,7 +34,13 @@ CONTAINERS = [
     ("kubernetes, burstable", f"/kubepods/burstable/{POD}/{A}", "oci", A, ""),
     ("kubernetes, best effort", f"/kubepods/besteffort/{POD}/{A}", "oci", A, "/sub"),
     ("containerd, systemd", f"{KUBE}/cri-containerd-{A}.scope", "containerd", A, ""),
-    ("containerd, mixed drivers", f"/system.slice/{POD_SLICE}:cri-containerd:{A}", "containerd", A, ""),
+    (
+        "containerd, mixed drivers",
+        f"/system.slice/{POD_SLICE}:cri-containerd:{A}",
+        "containerd",
+        A,
+        "",
+    ),
     ("cri-docker, systemd", f"{KUBE}/docker-{A}.scope", "docker", A, ""),
     ("CRI-O, systemd", f"{KUBE}/crio-{A}.scope", "crio", A, ""),
     ("CRI-O with crun", f"{KUBE}/crio-{A}.scope", "crio", A, "/container"),
@@ -62,7 +68,13 @@ CONTAINERS = [
         B,
         "",
     ),
-    ("kind's node itself", f"/system.slice/docker-{A}.scope", "docker", A, "/kubelet.slice/kubelet.service"),
+    (
+        "kind's node itself",
+        f"/system.slice/docker-{A}.scope",
+        "docker",
+        A,
+        "/kubelet.slice/kubelet.service",
+    ),
     ("k3s in docker", f"/docker/{A}/kubepods/besteffort/{POD}/{B}", "oci", B, ""),
 ]
 
@@ -99,9 +111,7 @@ NONE = [
     [row[1:] for row in CONTAINERS],
     ids=[row[0] for row in CONTAINERS],
 )
-def test_a_runtimes_path_names_its_container(
-    path: str, runtime: str, id_: str, below: str
-) -> None:
+def test_a_runtimes_path_names_its_container(path: str, runtime: str, id_: str, below: str) -> None:
     match = match_path(CgroupPath(path + below))
     assert match is not None
     assert (match.runtime, match.id, match.path) == (runtime, id_, path)
@@ -120,8 +130,10 @@ def test_every_row_of_the_table_has_an_example() -> None:
 
 
 _PIECES = st.sampled_from(
-    [A, B, "docker", "lxc.payload", "procscope", "machine.slice", "", ".", "a.scope", "x:y", "é"]
-    + [f"libpod-{A}.scope", f"docker-{B}.scope", "lxc.payload.", "lxc.payload.a"]
+    [
+        *(A, B, "docker", "lxc.payload", "procscope", "machine.slice", "", ".", "a.scope"),
+        *("x:y", "é", f"libpod-{A}.scope", f"docker-{B}.scope", "lxc.payload.", "lxc.payload.a"),
+    ]
 )
 _PATHS = st.one_of(
     st.text(),

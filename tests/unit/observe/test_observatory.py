@@ -101,7 +101,9 @@ def test_pressure_errors_are_the_readers(host: FakeHost, observatory: Observator
     with pytest.raises(FileNotFoundError):
         observatory.render(VIEWS["pressure/cpu"], container)
     with pytest.raises(OSError, match="off") as caught:
-        observatory.render(failing(OSError(errno.EOPNOTSUPP, "off"), reaches_reader=True), container)
+        observatory.render(
+            failing(OSError(errno.EOPNOTSUPP, "off"), reaches_reader=True), container
+        )
     assert caught.value.errno == errno.EOPNOTSUPP
     assert host.fallbacks == []
     (host.cgroups / "c" / "cpu.pressure").write_text("some avg10=1.00\n")
@@ -155,9 +157,7 @@ def test_visible_cpus_follow_quota_and_fall_back_to_the_host(
     assert [one.view for one in host.fallbacks] == ["sys/devices/system/cpu"]
 
 
-def test_tracking_makes_a_record_and_never_fails(
-    host: FakeHost, observatory: Observatory
-) -> None:
+def test_tracking_makes_a_record_and_never_fails(host: FakeHost, observatory: Observatory) -> None:
     observatory.track(None)
     assert host.records.names() == ()
     container = host.add_container("c")
@@ -180,9 +180,7 @@ def test_the_longest_unread_container_is_given_up(
     assert open_below(host.cgroups / "b") == []
 
 
-def test_a_container_that_is_gone_unread_is_swept(
-    host: FakeHost, observatory: Observatory
-) -> None:
+def test_a_container_that_is_gone_unread_is_swept(host: FakeHost, observatory: Observatory) -> None:
     gone, other = host.add_container("gone"), host.add_container("other")
     mem_total_kb(observatory, gone)
     host.remove_container("gone")

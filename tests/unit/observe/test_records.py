@@ -1,4 +1,4 @@
-"""Proves: what a record was told survives, what was damaged is nothing, and one at a time writes."""
+"""Proves: what a record was told survives, what is damaged is nothing, one at a time writes."""
 
 from __future__ import annotations
 

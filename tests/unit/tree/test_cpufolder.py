@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Collection
@@ -68,11 +67,10 @@ def test_what_is_listed_can_be_looked_up_and_the_other_way_round(folder: CpuFold
                 assert stat.S_IFMT(found.attributes.mode) == entry.type << 12
 
 
-@pytest.mark.parametrize("name", ["cpu2", "cpu3", "cpu4", "nothing", ".", "..", "cpu0/online", ""])
+@pytest.mark.parametrize("name", ["cpu2", "cpu3", "cpu4", "nothing", ".", "..", "cpu0/online"])
 def test_what_is_not_there_cannot_be_looked_up(folder: CpuFolder, name: str) -> None:
-    with pytest.raises(OSError, match=".") as caught:
+    with pytest.raises(FileNotFoundError):
         folder.lookup(folder.root, name, PAIR)
-    assert caught.value.errno in (errno.ENOENT, errno.ENOTDIR)
 
 
 def test_a_hidden_cpus_node_is_not_there_for_another_reader(folder: CpuFolder) -> None:

@@ -1,0 +1,86 @@
+"""Proves: every help text teaches by an example, is true of the options there are, and is fast."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from procscope.__main__ import main
+from procscope.cli.commands import COMMANDS, build_parser
+
+NAMES = [command.name for command in COMMANDS]
+COMMAND_LINE = re.compile(r"procscope [^\n`…)>]*")
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--help"])
+    assert caught.value.code == 0
+    return capsys.readouterr().out
+
+
+def examples(text: str) -> list[str]:
+    """The command lines in a help text, without what explains them."""
+    below_usage = text.partition("\n\n")[2]
+    lines = COMMAND_LINE.findall(below_usage)
+    return [re.split(r" {2,}", line)[0].strip() for line in lines]
+
+
+def test_the_main_help_names_every_command_and_how_to_begin(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_of(capsys)
+    for command in COMMANDS:
+        assert re.search(rf"^    {command.name}\b", text, re.MULTILINE)
+        assert command.help in text
+    assert len(examples(text)) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_help_has_an_example_that_the_parser_takes(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    text = help_of(capsys, name)
+    shown = [line for line in examples(text) if line.split()[1] == name]
+    assert shown
+    parser = build_parser(lambda command: command.name == name)
+    for line in shown:
+        assert parser.parse_args(shlex.split(line)[1:]).procscope_command == name
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_each_help_fits_a_page_and_is_complete(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = help_of(capsys, *([name] if name else []))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "%(" not in text
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_explained(name: str) -> None:
+    parser = build_parser(lambda command: True)
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for option in action.choices[name]._actions:
+                assert option.help, (name, option.dest)
+
+
+def test_help_and_version_do_not_load_the_layers_below() -> None:
+    """They answer at once."""
+    code = (
+        "import sys\n"
+        "from procscope.__main__ import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith('procscope.') and"
+        " m.split('.')[1] not in ('__main__', 'cli', 'errors')])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert told.stdout.splitlines()[-1] == "[]"
