@@ -12,7 +12,21 @@ from collections.abc import Iterable, Iterator
 SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 PROGRAMS = (
-    *("sh", "bash", "cat", "dd", "sleep", "head", "tail", "nproc", "getconf", "awk", "ls", "seq"),
+    *(
+        "sh",
+        "bash",
+        "cat",
+        "dd",
+        "sleep",
+        "head",
+        "tail",
+        "nproc",
+        "getconf",
+        "awk",
+        "ls",
+        "seq",
+        "grep",
+    ),
     *("free", "top", "uptime", "vmstat", "mpstat", "iostat", "lscpu", "htop", "timeout"),
 )
 """What people look at a machine with, and a shell to run it."""

@@ -95,7 +95,9 @@ def _serve(connection: socket.socket, group: Group) -> NoReturn:
         group.add(0)
         _send(connection, (True, None))
         while True:
-            function, args = cast("tuple[Callable[..., object], tuple[object, ...]]", _recv(connection))
+            function, args = cast(
+                "tuple[Callable[..., object], tuple[object, ...]]", _recv(connection)
+            )
             _send(connection, _outcome(function, args))
     except EOFError:
         code = 0

@@ -27,7 +27,9 @@ NOBODY = 65534
 class Daemon:
     """One running daemon."""
 
-    def __init__(self, mountpoint: Path, state: Path, options: Sequence[str], prefix: Sequence[str]):
+    def __init__(
+        self, mountpoint: Path, state: Path, options: Sequence[str], prefix: Sequence[str]
+    ) -> None:
         self.mountpoint = mountpoint
         self.run_directory = state / "run"
         self._options = (str(mountpoint), "--run-directory", str(self.run_directory), *options)
@@ -40,9 +42,7 @@ class Daemon:
     @property
     def records_directory(self) -> Path:
         """Where the daemon keeps its records."""
-        config = ServeConfig(
-            mountpoint=str(self.mountpoint), run_directory=str(self.run_directory)
-        )
+        config = ServeConfig(mountpoint=str(self.mountpoint), run_directory=str(self.run_directory))
         return Path(config.records_directory)
 
     @property
@@ -54,7 +54,10 @@ class Daemon:
     def start(self) -> None:
         """Start it, and wait until it says that it is ready, as a service manager does."""
         address = self._state / "notify"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, self._log.open("ab") as log:
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener,
+            self._log.open("ab") as log,
+        ):
             listener.bind(str(address))
             try:
                 self.process = subprocess.Popen(
@@ -65,10 +68,10 @@ class Daemon:
                 )
                 ended = os.pidfd_open(self.process.pid)
                 try:
-                    readable, _, _ = select.select([listener, ended], [], [])
+                    readable, _, _ = select.select([listener.fileno(), ended], [], [])
                 finally:
                     os.close(ended)
-                if listener not in readable:
+                if listener.fileno() not in readable:
                     raise AssertionError(f"the daemon ended at its start:\n{self.log()}")
                 self.notifications = listener.recv(4096).decode().splitlines()
             finally:
@@ -169,7 +172,7 @@ def daemon(*options: str, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
 
 
 AS_NOBODY = f"""
-import os, sys
+import encodings.ascii, locale, os, sys
 import procscope.__main__, procscope.cli.serve, procscope.cli.show
 from procscope.linux import syscalls
 os.setgroups([])

@@ -33,7 +33,9 @@ def place() -> Iterator[Path]:
         yield path
 
 
-def serve(place: Path, *options: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def serve(
+    place: Path, *options: str, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     run_directory = ("--run-directory", str(place.parent / f"{place.name}-run"))
     try:
         return procscope_command("serve", str(place), *run_directory, *options, prefix=prefix)

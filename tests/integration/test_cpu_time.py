@@ -196,9 +196,7 @@ def test_all_columns_are_kept_when_the_daemon_starts_anew(group: Group, reader: 
         served.start()
         after = stat(served.mountpoint, reader)
         assert used_ticks(after["cpu"]) >= used_ticks(before["cpu"]) >= 0.3 * HZ - 3
-        assert all(
-            new >= old for new, old in zip(after["cpu"], before["cpu"], strict=True)
-        )
+        assert all(new >= old for new, old in zip(after["cpu"], before["cpu"], strict=True))
 
 
 def test_uptime_counts_from_the_first_process(mount: Path, group: Group) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from procscope.ids import CpuId
 from procscope.linux.cpulist import format_cpulist
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
@@ -39,7 +40,7 @@ def assert_sees(mount: Path, reader: Agent, expected: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(("quota", "cpuset", "expected"), SHARES)
 def test_every_place_tells_the_same_cpus(
-    mount: Path, quota: float | None, cpuset: tuple[int, ...] | None, expected: tuple[int, ...]
+    mount: Path, quota: float | None, cpuset: tuple[CpuId, ...] | None, expected: tuple[int, ...]
 ) -> None:
     with container(cpus=quota) as group:
         if cpuset:
@@ -114,9 +115,7 @@ def test_only_the_folders_of_hidden_cpus_are_missing(mount: Path) -> None:
     with container(cpuset=str(LAST)) as group, agent(group) as reader:
         ours = set(reader.call(names_below, folder))
     hidden = {f"cpu{cpu}" for cpu in ONLINE if cpu != LAST}
-    expected = {
-        path for path in names_below(str(CPU_FOLDER)) if path.split("/")[0] not in hidden
-    }
+    expected = {path for path in names_below(str(CPU_FOLDER)) if path.split("/")[0] not in hidden}
     missing = {path for path in expected - ours if not path.startswith("cpufreq/")}
     assert not missing
     assert not ours - expected
@@ -187,9 +186,7 @@ def writable_files(top: str) -> list[str]:
 
 
 def write_errors(top: str) -> dict[str, int]:
-    return {
-        path: agents.errno_of(os.open, path, os.O_WRONLY) for path in writable_files(top)
-    }
+    return {path: agents.errno_of(os.open, path, os.O_WRONLY) for path in writable_files(top)}
 
 
 def test_root_in_a_container_writes_to_none_of_it(mount: Path) -> None:

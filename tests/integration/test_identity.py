@@ -130,11 +130,11 @@ def test_a_pid_namespaces_init_counts_and_not_a_limit_below_it(mount: Path) -> N
         with top.child("elsewhere") as elsewhere:
             elsewhere.set_memory(70 * MIB)
             inside = f"cat '{mount}/proc/meminfo'"
-            script = f"{enter(init)}\nexec unshare -pf sh -ec \"{inside}; true\""
+            script = f'{enter(init)}\nexec unshare -pf sh -ec "{inside}; true"'
             assert meminfo_of(shell(script))["MemTotal"] == 90 * KIB_PER_MIB
             # A reader outside of its init's cgroup is in no machine but its own cgroup.
             moved = f"{enter(elsewhere)}\n{inside}"
-            script = f"{enter(init)}\nexec unshare -pf sh -ec \"sh -ec \\\"{moved}\\\"; true\""
+            script = f'{enter(init)}\nexec unshare -pf sh -ec "sh -ec \\"{moved}\\"; true"'
             assert meminfo_of(shell(script))["MemTotal"] == 70 * KIB_PER_MIB
 
 
@@ -273,9 +273,10 @@ def test_a_reader_in_no_container_gets_the_hosts_own(mount: Path, host: Agent) -
     ours, theirs = proc(mount, "stat", host), Path("/proc/stat").read_text()
     assert names(ours) == names(theirs)
     assert line(ours, "btime") == line(theirs, "btime")
-    assert proc(mount, "slabinfo", host).splitlines()[:2] == Path(
-        "/proc/slabinfo"
-    ).read_text().splitlines()[:2]
+    assert (
+        proc(mount, "slabinfo", host).splitlines()[:2]
+        == Path("/proc/slabinfo").read_text().splitlines()[:2]
+    )
     assert len(proc(mount, "diskstats", host).splitlines()) == len(
         Path("/proc/diskstats").read_text().splitlines()
     )

@@ -30,7 +30,10 @@ def disk(size: int) -> Iterator[str]:
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
         os.truncate(file.name, size)
         found = subprocess.run(
-            ["losetup", "--find", "--show", file.name], check=True, stdout=subprocess.PIPE, text=True
+            ["losetup", "--find", "--show", file.name],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         device = found.stdout.strip()
         try:

@@ -94,9 +94,7 @@ def expected(active: int, passes: int) -> list[str]:
 
 
 def wait_until_running(pid: int) -> None:
-    eventually(
-        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("R")
-    )
+    eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("R"))
 
 
 @pytest.mark.parametrize("passes", [1, 12, 60, 400])
@@ -162,8 +160,10 @@ def test_the_daemons_own_sampler_samples(mount: Path, group: Group) -> None:
         busy.send(burn)
         wait_until_running(busy.pid)
         text = eventually(
-            lambda: averages(proc(mount, "loadavg", reader)) != ["0.00"] * 3
-            and averages(proc(mount, "loadavg", reader)),
+            lambda: (
+                averages(proc(mount, "loadavg", reader)) != ["0.00"] * 3
+                and averages(proc(mount, "loadavg", reader))
+            ),
             bound_s=2 * SAMPLE_INTERVAL_SECONDS,
         )
         # The reader, which asks all the time, may have been running in that moment too.

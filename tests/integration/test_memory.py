@@ -135,7 +135,7 @@ def test_a_file_that_is_read_moves_the_cache_and_stays_available(
     mount: Path, limited: tuple[Group, Agent]
 ) -> None:
     """On a file system without a page cache of its own (tmpfs) it is shared memory instead."""
-    group, reader = limited
+    _, reader = limited
     with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
         before = meminfo(mount, reader)
         reader.call(write_file, file.name, 32 * MIB)

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,14 +99,17 @@ def test_workers_that_are_killed_while_they_answer_lose_no_request() -> None:
         for reader in (one, two):
             reader.send(agents.read_many, str(served.mountpoint / "proc/meminfo"), 1500)
         for _ in range(12):
-            before = served.workers()
-            if before:
-                os.kill(before[0], signal.SIGKILL)
-                eventually(lambda: before[0] not in served.workers())
+            victim = eventually(served.workers)[0]
+            os.kill(victim, signal.SIGKILL)
+            eventually(partial(has_ended, victim))
         for reader in (one, two):
             texts = reader.receive()
             assert isinstance(texts, list)
             assert all(text.startswith(b"MemTotal:         102400 kB\n") for text in texts)
+
+
+def has_ended(pid: int) -> bool:
+    return not alive(pid)
 
 
 def test_a_killed_sampler_is_replaced() -> None:
@@ -152,7 +156,8 @@ def test_the_same_line_is_not_logged_without_end() -> None:
 
 def test_at_the_place_of_lxcfs_it_has_its_type() -> None:
     """In a mount namespace of its own, as a real one may be there."""
-    script = 'umount -l /var/lib/lxcfs 2>&-; mount -t tmpfs tmpfs /var/lib; exec "$@" serve /var/lib/lxcfs --run-directory "$0"'
+    hide = "umount -l /var/lib/lxcfs 2>&-; mount -t tmpfs tmpfs /var/lib"
+    script = f'{hide}; exec "$@" serve /var/lib/lxcfs --run-directory "$0"'
     with daemon() as any_folder:
         run_directory = any_folder.run_directory / "lxcfs"
         with subprocess.Popen(

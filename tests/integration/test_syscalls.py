@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
-from tests.integration.cgroups import container, version_of
+from tests.integration.cgroups import container
 from tests.integration.daemons import Daemon, daemon
+from tests.integration.files import ONLINE
 
 READS = 100
 MIB = 1 << 20
-CEILINGS: dict[str, float] = {}
+CEILINGS = {
+    "proc/cpuinfo": 14,
+    "proc/diskstats": 14,
+    "proc/loadavg": 15,
+    "proc/meminfo": 24,
+    "proc/slabinfo": 14,
+    "proc/stat": 22,
+    "proc/swaps": 21,
+    "proc/uptime": 22,
+    "sys/devices/system/cpu/online": 16,
+    "sys/devices/system/cpu/cpu{cpu}/topology/core_id": 21,
+}
+"""Ten of each are FUSE's own: LOOKUP, OPEN, READ, READ at the end and RELEASE, in and out."""
 
 CALL = re.compile(r"^\s*\d*\s*(\w+)\(", re.MULTILINE)
 
@@ -36,3 +49,33 @@ def trace(served: Daemon, reader: Agent, path: str, log: Path) -> float:
         tracer.send_signal(signal.SIGINT)
         tracer.wait()
     return len(CALL.findall(log.read_text())) / READS
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Daemon]:
+    with daemon("--workers", "1") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Agent]:
+    with container(memory_bytes=100 * MIB, cpus=1) as group, agent(group) as one:
+        yield one
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("name", CEILINGS)
+def test_a_read_costs_no_more_system_calls_than(
+    one_worker: Daemon, reader: Agent, tmp_path: Path, name: str
+) -> None:
+    path = one_worker.mountpoint / name.format(cpu=ONLINE[0])
+    calls = trace(one_worker, reader, str(path), tmp_path / "trace")
+    assert calls <= CEILINGS[name]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_files_stay_open_between_reads(one_worker: Daemon, reader: Agent, tmp_path: Path) -> None:
+    """What is read for a view is opened once, not at each read."""
+    log = tmp_path / "trace"
+    trace(one_worker, reader, str(one_worker.mountpoint / "proc/meminfo"), log)
+    assert CALL.findall(log.read_text()).count("openat") < READS / 10

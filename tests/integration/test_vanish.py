@@ -34,19 +34,22 @@ def close_all(descriptors: list[int]) -> None:
 
 def test_a_cgroup_that_goes_between_open_and_read(mount: Path) -> None:
     """The content was fixed at the open; read from the start again it is that of where one is."""
-    with container(memory_bytes=200 * MIB) as other:
-        with container(memory_bytes=100 * MIB) as group, agent(group) as reader:
-            files = reader.call(open_all, str(mount))
-            reader.move(other)
-            for directory in group.directories:
-                directory.rmdir()
-            texts = dict(zip(READABLE, reader.call(read_all, files), strict=True))
-            assert total_mib(texts["meminfo"]) == 100
-            assert all(text.endswith(b"\n") for name, text in texts.items() if name != "diskstats")
-            again = dict(zip(READABLE, reader.call(read_all, files), strict=True))
-            assert total_mib(again["meminfo"]) == 200
-            assert all(text.endswith(b"\n") for name, text in again.items() if name != "diskstats")
-            reader.call(close_all, files)
+    with (
+        container(memory_bytes=200 * MIB) as other,
+        container(memory_bytes=100 * MIB) as group,
+        agent(group) as reader,
+    ):
+        files = reader.call(open_all, str(mount))
+        reader.move(other)
+        for directory in group.directories:
+            directory.rmdir()
+        texts = dict(zip(READABLE, reader.call(read_all, files), strict=True))
+        assert total_mib(texts["meminfo"]) == 100
+        assert all(text.endswith(b"\n") for name, text in texts.items() if name != "diskstats")
+        again = dict(zip(READABLE, reader.call(read_all, files), strict=True))
+        assert total_mib(again["meminfo"]) == 200
+        assert all(text.endswith(b"\n") for name, text in again.items() if name != "diskstats")
+        reader.call(close_all, files)
 
 
 def test_a_cgroup_that_goes_between_two_opens(mount: Path) -> None:

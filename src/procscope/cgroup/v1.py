@@ -203,15 +203,17 @@ class CpuUsageV1:
     user_hz: int
 
     def usage(self, throttled_ns: int) -> CpuUsage:
-        """Return the CPU time used. Raises CgroupGone."""
+        """Return the CPU time used. Raises CgroupGone.
+
+        The counters of each CPU are samples since kernel 5.17: a task that runs at a tick is
+        charged a whole one, which is far off for a group that sleeps and wakes with the tick, as
+        one under a quota does. The sums in `cpuacct.stat` are corrected there by the time that
+        really passed (`cpuacct_stats_show()`), so they are taken from it.
+        """
         per_cpu = self._per_cpu()
-        if per_cpu:
-            user_ns = sum(cpu.user_ns for cpu in per_cpu.values())
-            system_ns = sum(cpu.system_ns for cpu in per_cpu.values())
-        else:
-            stat = read_flat(self.lineage.own, "cpuacct.stat")
-            user_ns = stat.get("user", 0) * _NS_PER_SECOND // self.user_hz
-            system_ns = stat.get("system", 0) * _NS_PER_SECOND // self.user_hz
+        stat = read_flat(self.lineage.own, "cpuacct.stat")
+        user_ns = stat.get("user", 0) * _NS_PER_SECOND // self.user_hz
+        system_ns = stat.get("system", 0) * _NS_PER_SECOND // self.user_hz
         return CpuUsage(
             user_ns=user_ns,
             nice_ns=0,

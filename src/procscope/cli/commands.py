@@ -32,9 +32,11 @@ class CommandModule(Protocol):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the command's options to its parser."""
+        ...
 
     def run(self, args: argparse.Namespace) -> int:
         """Run the command; return the exit code. Raises ProcscopeError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

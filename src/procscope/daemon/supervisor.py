@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from procscope.daemon.state import prepare_state, store_connection
 from procscope.daemon.worker import run_worker
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.fuse import device
+from procscope.fuse.loop import REQUEST_BUFFER_BYTES
 from procscope.fuse.negotiation import ConnectionState
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
@@ -92,7 +94,8 @@ class Supervisor:
     ) -> None:
         config = self._config
         for index in range(config.workers):
-            run = partial(run_worker, config, hierarchies, fd, state, handles, index)
+            buffer = memoryview(mmap.mmap(-1, REQUEST_BUFFER_BYTES))
+            run = partial(run_worker, config, hierarchies, fd, state, handles, index, buffer)
             self._children.append(_Child(f"worker {index}", run))
         self._children.append(_Child("sampler", partial(_run_sampler, config, hierarchies)))
 

@@ -32,16 +32,22 @@ def run_worker(
     state: ConnectionState,
     handles: HandleStore,
     index: int,
+    buffer: memoryview,
 ) -> None:
-    """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM."""
+    """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
+
+    `buffer` is shared with the worker's predecessors and successors: a request that one of them
+    had read when it was killed is answered by the next, else its reader would wait for ever.
+    """
     syscalls.set_name(f"procscope-w{index}")
     handles.adopt(index)
     tree = make_tree(config, hierarchies, handles)
     handler: RequestHandler = Session(tree, state)
     if config.debug:
         handler = Tracer(handler, _log)
-    loop = RequestLoop(fd, handler)
+    loop = RequestLoop(fd, handler, buffer=buffer)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+    loop.answer_left_over()
     loop.run()
 
 

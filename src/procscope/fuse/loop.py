@@ -66,7 +66,7 @@ class RequestLoop:
                     return
                 self.answer(size)
         except _Stopped:
-            self._answer_last()
+            self.answer_left_over()
 
     def stop(self) -> None:
         """End `run` after the request that it works on. For a signal handler of the same thread."""
@@ -99,8 +99,12 @@ class RequestLoop:
             self._send(reply)
         self._buffer[:4] = _NO_LENGTH
 
-    def _answer_last(self) -> None:
-        """A signal may have come between the read(2) and its result: then a request is here."""
+    def answer_left_over(self) -> None:
+        """Answer the request that is in the buffer, if there is one.
+
+        A killed predecessor may have left it there; or a signal came between the read(2) and its
+        result.
+        """
         size = int(wire.fuse_in_header.unpack(self._buffer)["len"])
         if _HEADER_BYTES <= size <= len(self._buffer):
             self.answer(size)

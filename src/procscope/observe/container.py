@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Literal
 
@@ -104,7 +105,9 @@ class ContainerObserver:
                 return ledger
             ledger = self._advance(ledger, visible)
             if locked:
-                self._record.write_ledger(ledger.to_bytes())
+                # On a full disk the next read hands out from the same mark again.
+                with contextlib.suppress(OSError):
+                    self._record.write_ledger(ledger.to_bytes())
             return ledger
 
     def _advance(self, ledger: CpuLedger | None, visible: tuple[CpuId, ...]) -> CpuLedger:

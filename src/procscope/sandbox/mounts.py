@@ -21,6 +21,7 @@ class MountStep(Protocol):
 
     def describe(self) -> str:
         """Return the step as a line for a person."""
+        ...
 
     def execute(self) -> None:
         """Do it. Raises OSError."""

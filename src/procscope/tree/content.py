@@ -12,18 +12,23 @@ class ContentStore(Protocol):
 
     def put(self, content: bytes) -> FileHandle:
         """Keep a content; 0 where there is no room for it."""
+        ...
 
     def get(self, handle: FileHandle) -> bytes | None:
         """Return a kept content, None where the handle is not known."""
+        ...
 
     def replace(self, handle: FileHandle, content: bytes) -> bool:
         """Put newer content in its place; False where that was not possible.
 
         Where there is no room for it, the older content is kept no longer.
         """
+        ...
 
     def count_read_from_start(self, handle: FileHandle) -> int:
         """Return how often it was read from its start before, and count this time."""
+        ...
 
     def release(self, handle: FileHandle) -> None:
         """Keep it no longer."""
+        ...

@@ -69,16 +69,23 @@ AT_REST: dict[str, str] = {
     "busybox nproc": "busybox nproc",
 }
 OF_MEMORY = ("/proc/meminfo", "free -b", "node", "psutil", "top", "vmstat -s")
-OF_LOAD = ("/proc/loadavg", "node", "psutil", "top", "uptime")
-# psutil's first: it says a line when it has been imported, which takes the CPU for a while.
+# The slowest last.
+OF_LOAD = ("/proc/loadavg", "uptime", "top", "psutil", "node")
 PERCENTAGES: dict[str, str] = {
-    "psutil": "python3 -c 'import psutil as p, sys; print(flush=True);"
-    f" sys.stdin.read(); print(p.cpu_percent({LOAD_S}))'",
     "iostat -c": f"iostat -c {LOAD_S} 2",
     "mpstat": f"mpstat -P ALL {LOAD_S} 1",
     "top": f"top -b -d {LOAD_S} -n 2 -w 120",
     "vmstat": f"vmstat {LOAD_S} 2",
 }
+PSUTIL_PERCENT = f"python3 -c 'import psutil as p; print(p.cpu_percent({LOAD_S}))'"
+# Frees and takes the memory in turn, at each line that it is given.
+HOLDER = f"""
+import sys
+held = b"x"
+for line in sys.stdin:
+    held = b"" if held else b"x" * {TOUCHED_BYTES}
+    print(flush=True)
+"""
 OF_DISKS: dict[str, str] = {
     "/proc/diskstats": "cat /proc/diskstats",
     "iostat": "iostat -d -k",
@@ -117,21 +124,19 @@ class Collector:
         return {**self.tools(AT_REST), "htop": self.sample(_htop)}
 
     def memory(self) -> dict[str, Any]:
-        """The memory tools before and while a process writes to 100 MiB."""
-        commands = {name: AT_REST[name] for name in OF_MEMORY}
-        wait = "print(flush=True); input()"
-        touch = f"{wait}; b = b'x' * {TOUCHED_BYTES}; {wait}"
+        """Each memory tool before and while a process holds 100 MiB that it has written to."""
+        before: dict[str, Sample] = {}
+        after: dict[str, Sample] = {}
         with subprocess.Popen(
-            ["python3", "-c", touch], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            ["python3", "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         ) as holder:
+            for name in OF_MEMORY:
+                _turn(holder)
+                before |= self.tools({name: AT_REST[name]})
+                _turn(holder)
+                after |= self.tools({name: AT_REST[name]})
             assert holder.stdin is not None
-            assert holder.stdout is not None
-            holder.stdout.read(1)
-            before = self.tools(commands)
-            holder.stdin.write(b"\n")
-            holder.stdout.read(1)
-            after = self.tools(commands)
-            holder.stdin.write(b"\n")
+            holder.stdin.close()
         return {"before": before, "after": after}
 
     def load(self) -> dict[str, Any]:
@@ -157,6 +162,14 @@ class Collector:
         return {"before": before, "after": after}
 
 
+def _turn(holder: "subprocess.Popen[bytes]") -> None:
+    """Have the holder free what it holds, or take it again, and wait until it has done so."""
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    holder.stdin.write(b"\n")
+    holder.stdout.read(1)
+
+
 def _start_of_init_s() -> float:
     """When this PID namespace's first process was started, in seconds of CLOCK_BOOTTIME."""
     with open("/proc/1/stat", encoding="ascii", errors="replace") as file:
@@ -165,13 +178,11 @@ def _start_of_init_s() -> float:
 
 
 def _percentages() -> dict[str, str]:
-    """What the tools say of the same few seconds."""
-    psutil = _start(PERCENTAGES["psutil"])
-    assert psutil.stdout is not None
-    psutil.stdout.readline()
-    others = {name: _start(text) for name, text in PERCENTAGES.items() if name != "psutil"}
-    started = {"psutil": psutil, **others}
-    return {name: process.communicate()[0] for name, process in started.items()}
+    """What the tools say of a few seconds."""
+    together = {name: _start(command) for name, command in PERCENTAGES.items()}
+    told = {name: process.communicate()[0] for name, process in together.items()}
+    # psutil takes the CPU for a while to start, which the others would tell of.
+    return {**told, "psutil": _output(PSUTIL_PERCENT)}
 
 
 def _start(command: str) -> "subprocess.Popen[str]":

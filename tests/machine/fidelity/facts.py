@@ -90,7 +90,8 @@ def _uptime_error_s(record: Record, tool: str) -> float:
     sample = record["rest"][tools.SAMPLE_OF.get(tool, tool)]
     first, last = map(float, sample["age_s"])
     told = tools.UPTIME[tool](sample["text"])
-    return max(first - tools.UPTIME_STEP_S.get(tool, 0.01) - told, told - last, 0.0)
+    less, more = tools.UPTIME_STEP_S.get(tool, (0.01, 0.01))
+    return max(first - less - told, told - last - more, 0.0)
 
 
 def _load_rise(record: Record, tool: str) -> float:
@@ -106,8 +107,17 @@ def _same_total(machine: float, container: float) -> bool:
     return math.isclose(machine, container, rel_tol=0.001)
 
 
-def _no_worse(machine: float, container: float) -> bool:
-    return container <= max(machine, 0.02)
+def _half(_machine: float, container: float) -> bool:
+    """Of two CPUs' time; what starting the tools takes is on top.
+
+    The machine's own percentage is no measure: an emulator that waits for its host loses ticks.
+    """
+    return abs(container - 50) <= 10
+
+
+def _exact(_machine: float, container: float) -> bool:
+    """Of an error in seconds; the machine's own may be larger, as its kernel counts in ticks."""
+    return container <= 0.05
 
 
 def _equal(machine: object, container: object) -> bool:
@@ -144,24 +154,24 @@ FACTS = (
         tuple(tools.USED), _growth("memory", tools.USED), _within(5), _number(" MiB"),
     ),
     Fact(
-        "sum of time", "each CPU's columns add up to the age, at least as exactly as the machine's",
-        tuple(tools.CPU_SECONDS), _surplus_s, _no_worse, _number(" s off"),
+        "sum of time", "each CPU's columns add up to the age, within 0.05 s",
+        tuple(tools.CPU_SECONDS), _surplus_s, _exact, _number(" s off"),
     ),
     Fact(
-        "sum of %", "the percentages add up to 100, within 1",
-        tuple(tools.PERCENTAGES), _percent_sum, _within(1), _number(" %"),
+        "sum of %", "the percentages add up to 100, within 2",
+        tuple(tools.PERCENTAGES), _percent_sum, _within(2), _number(" %"),
     ),
     Fact(
-        "busy loop", "percent of all CPUs that one loop takes over 5 s, within 6 points",
-        (*tools.PERCENTAGES, "psutil"), _busy_percent, _within(6), _number(" %"),
+        "busy loop", "percent of both CPUs that one loop takes over 5 s: 50, within 10 points",
+        (*tools.PERCENTAGES, "psutil"), _busy_percent, _half, _number(" %"),
     ),
     Fact(
         "uptime", "the time since the first process started, to the tool's last digit",
-        tuple(tools.UPTIME), _uptime_error_s, _no_worse, _number(" s off"),
+        tuple(tools.UPTIME), _uptime_error_s, _exact, _number(" s off"),
     ),
     Fact(
-        "load", "the rise of the first load average under that loop, within 0.3",
-        tuple(tools.LOAD), _load_rise, _within(0.3), _number(""),
+        "load", "the rise of the first load average, within 0.6, while a neighbour has a load of 8",
+        tuple(tools.LOAD), _load_rise, _within(0.6), _number(""),
     ),
     Fact(
         "disk", "64 MiB written past the page cache, within 2 %, while a neighbour writes too",

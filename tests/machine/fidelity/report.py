@@ -34,13 +34,17 @@ REASONS: Mapping[tuple[str, str], str] = {
     ("CPUs", "lscpu, NUMA lines"): "`/sys/devices/system/node` is the host's.",
     ("memory", "busybox free"): _SYSINFO,
     ("swap", "busybox free"): _SYSINFO,
+    ("load", "psutil"): (
+        "It is getloadavg(3), which asks sysinfo(2) in newer releases of glibc and reads "
+        "`/proc/loadavg` in older ones."
+    ),
     ("uptime", "psutil.boot_time()"): (
         "It is `btime` of `/proc/stat`, which stays the host's, because the start times of "
         "processes are counted from it."
     ),
     ("disk", "iostat"): (
-        "From sysstat 12.7 it reads `/sys/block/*/stat`, which is the host's. "
-        "`iostat -p ALL` reads `/proc/diskstats`."
+        "It reads `/sys/block/*/stat`, which is the host's. `iostat -p ALL` reads "
+        "`/proc/diskstats`."
     ),
 }
 """Why a tool's word on a fact does not agree everywhere."""

@@ -157,10 +157,14 @@ UPTIME: Mapping[str, Parser] = {
     "uptime": lambda text: float(_one(r" up (\d+) min,", text)) * 60,
     "uptime -s": lambda text: _clock(text.split()[3]) - _clock(text.split()[1]),
 }
-UPTIME_STEP_S: Mapping[str, float] = {
-    "htop": 1, "psutil.boot_time()": 2, "top": 60, "uptime": 60, "uptime -s": 2,
-}  # fmt: skip
-"""What the tool rounds to; the others print hundredths."""
+UPTIME_STEP_S: Mapping[str, tuple[float, float]] = {
+    "htop": (1, 0),
+    "psutil.boot_time()": (2, 2),
+    "top": (60, 0),
+    "uptime": (60, 0),
+    "uptime -s": (2, 2),
+}
+"""By how much rounding may make it less and more; the others print hundredths."""
 
 
 def _clock(text: str) -> float:

@@ -1,0 +1,57 @@
+"""Proves: state survives a restart of the daemon and not one of the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from procscope.daemon.config import ServeConfig
+from procscope.daemon.state import load_connection, prepare_state
+from procscope.errors import ProcscopeError
+from procscope.observe.records import RecordStore
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ServeConfig:
+    boot(tmp_path, "first boot")
+    return ServeConfig(mountpoint="/mnt", run_directory=f"{tmp_path}/run", proc=f"{tmp_path}/proc")
+
+
+def boot(root: Path, boot_id: str) -> None:
+    path = root / "proc/sys/kernel/random/boot_id"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{boot_id}\n")
+
+
+def test_records_survive_the_daemon(config: ServeConfig) -> None:
+    prepare_state(config)
+    RecordStore(config.records_directory).open("one").close()
+    prepare_state(config)
+    assert RecordStore(config.records_directory).names() == ("one",)
+
+
+def test_records_do_not_survive_the_host(config: ServeConfig, tmp_path: Path) -> None:
+    """A cgroup's inode number, by which a record is named, may be another cgroup's by then."""
+    prepare_state(config)
+    RecordStore(config.records_directory).open("one").close()
+    boot(tmp_path, "second boot")
+    prepare_state(config)
+    assert RecordStore(config.records_directory).names() == ()
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(config: ServeConfig, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(ProcscopeError, match="cannot keep state in") as caught:
+        prepare_state(config)
+    assert "--run-directory" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", '{"major": "x"}'])
+def test_a_connection_that_was_not_written_down_is_none(
+    config: ServeConfig, content: str | None
+) -> None:
+    prepare_state(config)
+    if content is not None:
+        Path(config.state_directory, "connection.json").write_text(content)
+    assert load_connection(config) is None
