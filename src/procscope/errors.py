@@ -32,4 +32,13 @@ class ProcscopeError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return f"{self.message}: {self.hint}" if self.hint else self.message
+        return _one_line(f"{self.message}: {self.hint}" if self.hint else self.message)
+
+
+def _one_line(text: str) -> str:
+    """Return `text` with what is no printable character escaped: users' words are quoted in it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
