@@ -14,7 +14,9 @@ def total_mib(meminfo_text: str) -> int:
     return meminfo(meminfo_text)["MemTotal"] // 1024
 
 
-def test_a_container_that_joins_the_pid_namespace_of_another(run: Run, views: tuple[str, ...]) -> None:
+def test_a_container_that_joins_the_pid_namespace_of_another(
+    run: Run, views: tuple[str, ...]
+) -> None:
     pause = run("-m", "256m", *views)
     joined = run("-m", "128m", "--pid", f"container:{pause.id}", *views)
     assert total_mib(joined.read("/proc/meminfo")) == 128

@@ -112,11 +112,12 @@ def test_time_is_on_the_cpu_that_it_was_used_on_where_the_kernel_says_so(
 ) -> None:
     """v2 does not: there it is spread evenly, and the sum is right."""
     cpu = f"cpu{ONLINE[-1]}"
-    before = stat(mount, reader)
+    before, counted_before = stat(mount, reader), group.cpu_usage_ns()
     reader.call(use_cpu_on, ONLINE[-1], 0.3)
+    counted_ns = group.cpu_usage_ns() - counted_before
     after = stat(mount, reader)
     moved = {name: used_ticks(after[name]) - used_ticks(before[name]) for name in after}
-    assert moved["cpu"] >= 0.3 * HZ - 3
+    assert moved["cpu"] >= counted_ns // NS_PER_TICK - 3 * len(ONLINE) > 0
     if (group.directory("cpuacct") / "cpuacct.usage_all").exists():
         assert moved[cpu] >= 0.9 * moved["cpu"]
     else:
@@ -195,7 +196,7 @@ def test_all_columns_are_kept_when_the_daemon_starts_anew(group: Group, reader: 
         served.stop()
         served.start()
         after = stat(served.mountpoint, reader)
-        assert used_ticks(after["cpu"]) >= used_ticks(before["cpu"]) >= 0.3 * HZ - 3
+        assert used_ticks(after["cpu"]) >= used_ticks(before["cpu"]) > 0
         assert all(new >= old for new, old in zip(after["cpu"], before["cpu"], strict=True))
 
 

@@ -208,7 +208,7 @@ def looks(folder: str, cpus: tuple[int, ...], times: int) -> list[int]:
     return counts
 
 
-def test_what_one_reader_has_looked_up_is_never_anothers(mount: Path, host: Agent) -> None:
+def test_what_one_reader_has_looked_up_is_never_that_of_another(mount: Path, host: Agent) -> None:
     """The kernel's dentry cache belongs to all readers: names that some do not see are not kept."""
     folder = f"{mount}{CPU_FOLDER}"
     with (

@@ -144,7 +144,8 @@ def test_a_file_that_is_read_moves_the_cache_and_stays_available(
         after = meminfo(mount, reader)
         moved = after["Cached"] - before["Cached"]
         assert abs(moved - 32 * KIB_PER_MIB) < SLACK_KB
-        if after["Shmem"] - before["Shmem"] < SLACK_KB:
+        kept = ("Shmem", "Unevictable")  # on tmpfs and on ramfs there is nothing to drop
+        if all(after[name] - before[name] < SLACK_KB for name in kept):
             gone = before["MemAvailable"] - after["MemAvailable"]
             assert gone < SLACK_KB
         drop_from_cache(file.name)

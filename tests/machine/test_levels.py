@@ -1,20 +1,13 @@
-"""The other levels again, inside a machine: pure cgroup v2, four CPUs, swap and PSI."""
+"""The integration level again, inside a machine: pure cgroup v2, four CPUs, swap and PSI."""
 
 import pytest
 
-from tests.machine.harness.guest_tests import run_pytest
-from tests.machine.harness.machine import Machine
+from tests.machine.harness.guest_tests import follow
+from tests.machine.harness.machine import Process
 
-QUIET = ("-q", "--tb=short", "--durations=10")
-
-
-@pytest.mark.timeout(1500)
-def test_the_integration_level_holds_in_the_machine(machine: Machine) -> None:
-    done = run_pytest(machine, ("tests/integration", *QUIET), timeout_s=1400)
-    assert done.status == 0
+LIMIT_S = 1500.0
 
 
-@pytest.mark.timeout(1500)
-def test_the_docker_level_holds_in_the_machine(machine: Machine) -> None:
-    done = run_pytest(machine, ("tests/docker", *QUIET), timeout_s=1400)
-    assert done.status == 0
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_the_integration_level_holds_in_a_machine(integration_inside: Process) -> None:
+    assert follow(integration_inside, timeout_s=LIMIT_S).status == 0

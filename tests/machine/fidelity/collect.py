@@ -1,7 +1,8 @@
 """Runs inside a machine or a container: what its tools print, at rest and under load, as JSON.
 
 Standard library only, and no import of the project: the file is run where it lies, on its own.
-Usage: collect.py machine|container, which says where the age of the subject is counted from.
+Usage: collect.py machine|container [PART …]; the first word says where the age of the subject is
+counted from.
 """
 
 import fcntl
@@ -229,17 +230,17 @@ def _read_into(drawn: bytearray, terminal: int) -> bool:
 
 
 def main() -> None:
-    """Print one JSON object with everything."""
-    collector = Collector(machine=sys.argv[1] == "machine")
+    """Print one JSON object with every part, or with those that were asked for."""
+    subject, *wanted = sys.argv[1:]
+    collector = Collector(machine=subject == "machine")
     # At rest last: the subject is older then, and what must add up has had time not to.
-    load = collector.load()
-    result = {
-        "load": load,
-        "memory": collector.memory(),
-        "disk": collector.disk(),
-        "rest": collector.rest(),
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "load": collector.load,
+        "memory": collector.memory,
+        "disk": collector.disk,
+        "rest": collector.rest,
     }
-    json.dump(result, sys.stdout)
+    json.dump({name: parts[name]() for name in wanted or parts}, sys.stdout)
 
 
 if __name__ == "__main__":

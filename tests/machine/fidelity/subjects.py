@@ -89,11 +89,11 @@ def _neighbour(machine: Machine) -> Iterator[None]:
 
 
 @contextmanager
-def serving(machine: Machine, options: str = "") -> Iterator[None]:
+def serving(machine: Machine, options: str = "", mountpoint: str = MOUNTPOINT) -> Iterator[None]:
     """Run `procscope serve` in a machine until the end of the block."""
-    daemon = machine.spawn(f"exec {PROCSCOPE} serve {options} {MOUNTPOINT}")
+    daemon = machine.spawn(f"exec {PROCSCOPE} serve {options} {mountpoint}")
     try:
-        while machine.run(["test", "-e", f"{MOUNTPOINT}/proc/meminfo"], check=False).status:
+        while machine.run(["test", "-e", f"{mountpoint}/proc/meminfo"], check=False).status:
             if daemon.poll(0.1) is not None:
                 raise AssertionError(f"procscope serve has ended: {daemon.wait().stderr}")
         yield

@@ -42,17 +42,11 @@ def follow(process: Process, *, timeout_s: float, sink: TextIO | None = None) ->
             raise CommandTimeoutError(f"{' '.join(process.args)}: more than {timeout_s:g} s")
 
 
-def run_pytest(
-    machine: Machine,
-    args: Sequence[str] = ("tests/integration",),
-    *,
-    timeout_s: float = 1200,
-    user: str | None = None,
-) -> Completed:
-    """Run pytest in the machine on PROJECT, which `copy_project` must have put there.
+def start_pytest(machine: Machine, args: Sequence[str]) -> Process:
+    """Start pytest in the machine on PROJECT, which `copy_project` must have put there.
 
-    Every skip there is a failure: a level that is run inside a machine is meant to run. The output
-    goes to this process's stdout as it appears. The result's status is pytest's own.
+    Every skip there is a failure: a level that is run inside a machine is meant to run. `follow`
+    shows its output and waits for it; the result's status is pytest's own.
     """
     environment = {
         "PYTHONPATH": f"{PROJECT}/src:{PROJECT}",
@@ -63,5 +57,4 @@ def run_pytest(
         *("python3", "-m", "pytest", "--import-mode=importlib", "--rootdir", PROJECT),
         *("-c", "/dev/null", "-p", "no:cacheprovider", "-W", "error", *args),
     ]
-    process = machine.spawn(command, cwd=PROJECT, env=environment, user=user)
-    return follow(process, timeout_s=timeout_s)
+    return machine.spawn(command, cwd=PROJECT, env=environment)
