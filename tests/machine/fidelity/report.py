@@ -29,7 +29,6 @@ REASONS: Mapping[tuple[str, str], str] = {
         "when that says 1 or 2. With 3 CPUs or more it agrees."
     ),
     ("CPUs", "busybox nproc"): _AFFINITY,
-    ("CPUs", "node os.availableParallelism()"): _AFFINITY,
     ("CPUs", "python os.sched_getaffinity()"): _AFFINITY + " Go's runtime and musl do the same.",
     ("CPUs", "lscpu, NUMA lines"): "`/sys/devices/system/node` is the host's.",
     ("memory", "busybox free"): _SYSINFO,

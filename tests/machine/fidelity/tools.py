@@ -54,7 +54,7 @@ def _cpulist(text: str) -> list[int]:
 
 
 def _drawn(text: str) -> str:
-    return _ESCAPE.sub("", text)
+    return _ESCAPE.sub(" ", text)
 
 
 def _of_kb(name: str) -> Parser:
@@ -76,7 +76,7 @@ CPUS: Mapping[str, IdsParser] = {
     "/proc/stat": lambda text: _all(r"^cpu(\d+) ", text),
     "cpuN folders": lambda text: sorted(_all(r"/cpu(\d+)$", text)),
     "getconf": lambda text: _all(r"(\d+)", text),
-    "htop": lambda text: _all(r"(\d+)\[[^\]]*%\]", _bars(text)),
+    "htop": lambda text: _all(r"(\d+)\s*\[[^\]]*%\s*\]", _bars(text)),
     "iostat -c": lambda text: int(_one(r"\((\d+) CPU\)", text)),
     "lscpu": lambda text: _cpulist(_lscpu(text)["On-line CPU(s) list"]),
     "lscpu, NUMA lines": lambda text: _cpulist(_lscpu(text)["NUMA node0 CPU(s)"]),
@@ -95,7 +95,7 @@ CPUS: Mapping[str, IdsParser] = {
 
 def _bars(text: str) -> str:
     """The lines of htop's bars, one after the other, without what lies between them."""
-    return _drawn(text).split("Mem[")[0]
+    return _drawn(text).partition("Mem")[0]
 
 
 CORES: Mapping[str, Callable[[str], Sequence[str]]] = {
@@ -110,7 +110,7 @@ MEMORY: Mapping[str, Parser] = {
     "free -b": _of_free("Mem", 0, 1),
     "free -k": _of_free("Mem", 0, _KIB),
     "busybox free": _of_free("Mem", 0, _KIB),
-    "htop": lambda text: float(_one(r"Mem\[[^/\]]*/(\d+)M\]", _drawn(text))) * _MIB,
+    "htop": lambda text: float(_one(r"Mem\s*\[[^/\]]*/(\d+)M\s*\]", _drawn(text))) * _MIB,
     "node": _field("total"),
     "psutil": _field("total"),
     "top": _of_top("Mem", "total"),
@@ -123,7 +123,7 @@ SWAP: Mapping[str, Parser] = {
     "free -b": _of_free("Swap", 0, 1),
     "free -k": _of_free("Swap", 0, _KIB),
     "busybox free": _of_free("Swap", 0, _KIB),
-    "htop": lambda text: float(_one(r"Swp\[[^/\]]*/(\d+)M\]", _drawn(text))) * _MIB,
+    "htop": lambda text: float(_one(r"Swp\s*\[[^/\]]*/(\d+)M\s*\]", _drawn(text))) * _MIB,
     "psutil": _field("swap"),
     "swapon": float,
     "top": _of_top("Swap", "total"),
@@ -150,7 +150,7 @@ CPU_SECONDS: Mapping[str, Callable[[str], list[float]]] = {
 
 UPTIME: Mapping[str, Parser] = {
     "/proc/uptime": lambda text: float(text.split()[0]),
-    "htop": lambda text: _clock(_one(r"Uptime: (\d+:\d+:\d+)", _drawn(text))),
+    "htop": lambda text: _clock(_one(r"Uptime:\s+(\d+:\d+:\d+)", _drawn(text))),
     "node": _field("uptime"),
     "psutil.boot_time()": lambda text: _field("now")(text) - _field("boot_time")(text),
     "top": lambda text: float(_one(r" up (\d+) min,", text)) * 60,
@@ -174,7 +174,7 @@ def _clock(text: str) -> float:
 
 LOAD: Mapping[str, Parser] = {
     "/proc/loadavg": lambda text: float(text.split()[0]),
-    "htop": lambda text: float(_one(r"Load average: ([\d.]+) ", _drawn(text))),
+    "htop": lambda text: float(_one(r"Load average:\s+([\d.]+) ", _drawn(text))),
     "node": lambda text: float(json.loads(text)["load"][0]),
     "psutil": lambda text: float(json.loads(text)["load"][0]),
     "top": lambda text: float(_one(r"load average: ([\d.]+),", text)),
