@@ -128,10 +128,15 @@ class CpuShare:
 
 @dataclass(frozen=True, slots=True)
 class PerCpuTime:
-    """CPU time on one CPU (v1 `cpuacct.usage_percpu_user` and `_sys`)."""
+    """CPU time on one CPU (v1 `cpuacct.usage_percpu`, and `_user` and `_sys`).
+
+    `usage_ns` is exact. How it divides is known from samples at each tick on newer kernels, so
+    that `user_ns` and `system_ns` do not add up to it.
+    """
 
     user_ns: int
     system_ns: int
+    usage_ns: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from procscope.cgroup.model import (
     IoCounters,
     Limit,
     Missing,
-    PerCpuTime,
     Unlimited,
 )
 from procscope.ids import CpuId, Pid
@@ -111,19 +110,19 @@ def parse_cpuset(content: bytes) -> tuple[CpuId, ...]:
     return parse_cpulist(content.decode("ascii", "replace"))
 
 
-def parse_usage_all(content: bytes) -> dict[CpuId, PerCpuTime]:
+def parse_usage_all(content: bytes) -> dict[CpuId, tuple[int, int]]:
     """Return `cpuacct.usage_all`: a header, then `CPU USER SYSTEM` in ns for each possible CPU.
 
-    Empty where the header names other columns.
+    The values are (user, system). Empty where the header names other columns.
     """
     lines = content.decode("ascii", "replace").splitlines()
     if not lines or lines[0].split() != ["cpu", "user", "system"]:
         return {}
-    usage: dict[CpuId, PerCpuTime] = {}
+    usage: dict[CpuId, tuple[int, int]] = {}
     for line in lines[1:]:
         words = line.split()
         if len(words) == 3 and all(map(_NUMBER.fullmatch, words)):
-            usage[CpuId(int(words[0]))] = PerCpuTime(user_ns=int(words[1]), system_ns=int(words[2]))
+            usage[CpuId(int(words[0]))] = int(words[1]), int(words[2])
     return usage
 
 

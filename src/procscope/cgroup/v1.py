@@ -205,10 +205,11 @@ class CpuUsageV1:
     def usage(self, throttled_ns: int) -> CpuUsage:
         """Return the CPU time used. Raises CgroupGone.
 
-        The counters of each CPU are samples since kernel 5.17: a task that runs at a tick is
-        charged a whole one, which is far off for a group that sleeps and wakes with the tick, as
-        one under a quota does. The sums in `cpuacct.stat` are corrected there by the time that
-        really passed (`cpuacct_stats_show()`), so they are taken from it.
+        Each CPU's user and system time are samples since kernel 5.17 (commit dd02d4234c9a): a
+        task that runs at a tick is charged a whole one, which is far off for a group that sleeps
+        and wakes with the tick, as one under a quota does. The sums in `cpuacct.stat` are
+        corrected there by the time that really passed (`cpuacct_stats_show()`), so they are taken
+        from it.
         """
         per_cpu = self._per_cpu()
         stat = read_flat(self.lineage.own, "cpuacct.stat")
@@ -223,23 +224,30 @@ class CpuUsageV1:
         )
 
     def _per_cpu(self) -> Mapping[CpuId, PerCpuTime]:
-        """`cpuacct.usage_all` has it in one file, with the CPUs' ids.
+        """The exact time in `cpuacct.usage_percpu`, and how the samples divide it.
 
-        `usage_percpu_user` and `_sys`, of the same kernel release, have one number for each
-        possible CPU, whose ids are taken to have no gaps.
+        `usage_percpu*` have one number for each possible CPU, whose ids are taken to have no gaps.
         """
+        exact = read_value(self.lineage.own, "cpuacct.usage_percpu", parse_numbers)
+        usage = () if isinstance(exact, Missing) else exact
+        return {
+            cpu: PerCpuTime(
+                user_ns, system_ns, usage[cpu] if cpu < len(usage) else user_ns + system_ns
+            )
+            for cpu, (user_ns, system_ns) in self._samples().items()
+        }
+
+    def _samples(self) -> Mapping[CpuId, tuple[int, int]]:
+        """User and system time of each CPU; `cpuacct.usage_all` has it in one file, with ids."""
         own = self.lineage.own
-        usage = read_value(own, "cpuacct.usage_all", parse_usage_all)
-        if not isinstance(usage, Missing) and usage:
-            return usage
+        samples = read_value(own, "cpuacct.usage_all", parse_usage_all)
+        if not isinstance(samples, Missing) and samples:
+            return samples
         user = read_value(own, "cpuacct.usage_percpu_user", parse_numbers)
         system = read_value(own, "cpuacct.usage_percpu_sys", parse_numbers)
         if isinstance(user, Missing) or isinstance(system, Missing) or len(user) != len(system):
             return {}
-        return {
-            CpuId(cpu): PerCpuTime(user_ns=user_ns, system_ns=system_ns)
-            for cpu, (user_ns, system_ns) in enumerate(zip(user, system, strict=True))
-        }
+        return {CpuId(cpu): times for cpu, times in enumerate(zip(user, system, strict=True))}
 
 
 def default_user_hz() -> int:

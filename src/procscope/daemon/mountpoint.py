@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterable
 from enum import Enum
 
 from procscope.daemon.config import DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT
@@ -34,9 +35,29 @@ def mount_name(mountpoint: str) -> MountName:
 
 
 def mounted_at(mountpoint: str, proc: str = "/proc") -> Mount | None:
-    """Return the topmost mount at exactly this path."""
-    found = [mount for mount in read_mountinfo(proc) if mount.mount_point == mountpoint]
-    return found[-1] if found else None
+    """Return the mount that a walk to exactly this path ends at.
+
+    A mount that a later one on a folder above hides is none. Asks no filesystem: a server that
+    does not answer must not stop its own supervisor.
+    """
+    mounts = read_mountinfo(proc)
+    found = [mount for mount in mounts if mount.mount_point == mountpoint]
+    return next((mount for mount in found if not _is_hidden(mount, mounts)), None)
+
+
+def _is_hidden(mount: Mount, mounts: Iterable[Mount]) -> bool:
+    """Tell whether a mount that `mount` is not on lies over its mount point, or over a parent."""
+    by_id = {one.mount_id: one for one in mounts}
+    below = {mount.mount_id}
+    parent = by_id.get(mount.parent_id)
+    while parent is not None and parent.mount_id not in below:
+        below.add(parent.mount_id)
+        parent = by_id.get(parent.parent_id)
+    return any(
+        f"{mount.mount_point}/".startswith(f"{other.mount_point.rstrip('/')}/")
+        for other in by_id.values()
+        if other.mount_id not in below
+    )
 
 
 def standing(mountpoint: str, proc: str = "/proc") -> Standing:

@@ -18,9 +18,10 @@ DEFAULT_DEVICE: Final = "/dev/fuse"
 _INIT_BUFFER_BYTES: Final = 16 * 1024
 _DIRECTORY_ROOTMODE: Final = "40755"
 
-_MOUNT_FLAGS: Final = (
-    syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | syscalls.MS_RDONLY
-)
+# Not MS_RDONLY: on such a mount the kernel does not let a read make the inode's attributes stale
+# (fuse_invalidate_atime() in fs/fuse/dir.c), and fstat(2) would tell the size that another reader's
+# file had. The protocol layer refuses every change itself.
+_MOUNT_FLAGS: Final = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 
 _DEVICE_HINTS: Final = {
     errno.ENOENT: "load the module with `modprobe fuse`; "
@@ -92,7 +93,7 @@ def mount_options(fd: int, *, uid: int, gid: int, context: str | None = None) ->
 def mount(
     fd: int, target: str, name: MountName | None = None, *, context: str | None = None
 ) -> None:
-    """Mount the connection of `fd` on the directory `target`, read-only.
+    """Mount the connection of `fd` on the directory `target`.
 
     INIT is the first request on it afterwards: `exchange_init`.
     """

@@ -161,7 +161,13 @@ class Session:
         return replies.opened(unique, self._filesystem.open(caller, nodeid, flags))
 
     def _read(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
-        fh, offset, size, _, _, _ = _unpack_read(request, _BODY)
+        fh, offset, size, read_flags, _, _ = _unpack_read(request, _BODY)
+        if not read_flags & wire.FUSE_READ_LOCKOWNER:
+            # A read into the page cache (splice, sendfile, a private mapping), which all readers
+            # of the inode share, though each has a content of its own. The kernel names the lock
+            # owner in direct reads only (fuse_direct_io() in fs/fuse/file.c). Programs fall back
+            # to read(2) at EINVAL.
+            return replies.error(unique, EINVAL)
         if not size or offset > _LARGEST_OFFSET:
             return replies.done(unique)
         if size > self._max_bytes:

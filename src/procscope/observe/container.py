@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from procscope.cgroup.cgroup import Cgroup
@@ -20,6 +22,7 @@ from procscope.views.cpu_time import advance
 from procscope.views.cpus import CpuCount, visible_cpus
 from procscope.views.loadavg import Load
 
+_log = logging.getLogger(__name__)
 _NS_PER_MS = 1_000_000
 _VISIBLE_NS = 5 * _NS_PER_MS
 _TASKS_NS = 200 * _NS_PER_MS
@@ -40,6 +43,8 @@ class ContainerObserver:
     ) -> None:
         self.container = container
         self.cgroup = cgroup
+        self.sizes: dict[str, int] = {}
+        """How long each view was when it was last rendered."""
         self._host = host
         self._cpu_count = cpu_count
         self._record = self._open_record(records)
@@ -65,6 +70,12 @@ class ContainerObserver:
         self.cgroup.close()
         if self._record is not None:
             self._record.close()
+
+    def render(self, name: str, render: Callable[[HostFiles, ContainerObserver], bytes]) -> bytes:
+        """Return what `render` makes of this container, and remember how long it is."""
+        content = render(self._host, self)
+        self.sizes[name] = len(content)
+        return content
 
     def memory(self) -> Memory:
         """Return limit, usage and statistics of memory and swap."""
@@ -154,7 +165,14 @@ class ContainerObserver:
         return LoadBlock.from_bytes(self._record.read_load()) if self._record else None
 
     def _open_record(self, records: RecordStore | None) -> Record | None:
-        return None if records is None else records.open(self.record_name)
+        if records is None:
+            return None
+        try:
+            return records.open(self.record_name)
+        except OSError as error:
+            # Without it nothing is remembered between reads, but every view is the container's.
+            _log.warning("no record of container %s: %s", self.container.id, error)
+            return None
 
     def _find_birth_ticks(self) -> int | None:
         known = self._record.read_identity() if self._record is not None else None
@@ -162,7 +180,8 @@ class ContainerObserver:
             return known.birth_ticks
         ticks = find_birth_ticks(self._host.proc, self.cgroup.processes())
         if ticks is not None and self._record is not None:
-            self._record.write_identity(RecordIdentity(self.container.cgroups, ticks))
+            with contextlib.suppress(OSError):
+                self._record.write_identity(RecordIdentity(self.container.cgroups, ticks))
         return ticks
 
 

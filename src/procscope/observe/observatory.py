@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -64,6 +64,7 @@ class Observatory:
         self._on_fallback = on_fallback
         self._budget = FileBudget(max_files)
         self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
+        self._host_sizes: dict[str, int] = {}
         self._swept_at_ns = time.monotonic_ns()
 
     def render(self, view: View, container: Container | None) -> bytes:
@@ -73,15 +74,33 @@ class Observatory:
         the reader.
         """
         if container is None:
-            return self.host.read_proc(view.name)
+            content = self.host.read_proc(view.name)
+            self._host_sizes[view.name] = len(content)
+            return content
         try:
-            return self._with_observer(container, lambda one: view.render(self.host, one))
+            return self._with_observer(container, lambda one: one.render(view.name, view.render))
         except OSError as error:
             if view.errors_reach_reader and not isinstance(error, CgroupGone):
                 raise
             return self._fall_back(view, container, error)
         except Exception as error:  # noqa: BLE001 - the reader gets a whole file, whatever it was
             return self._fall_back(view, container, error)
+
+    def size(self, view: View, container: Container | None) -> int:
+        """Return how long `view` was when it was last rendered for `container`, or is now.
+
+        0 where it cannot be read.
+        """
+        sizes: Mapping[str, int] = self._host_sizes
+        if container is not None:
+            observer = self._observers.get(container.key)
+            sizes = {} if observer is None else observer.sizes
+        if view.name in sizes:
+            return sizes[view.name]
+        try:
+            return len(self.render(view, container))
+        except OSError:
+            return 0
 
     def track(self, container: Container | None) -> None:
         """Begin to keep a record of `container`: its load is sampled from now on."""

@@ -136,8 +136,16 @@ class RecordStore:
         self._directory = directory
 
     def open(self, name: str) -> Record:
-        """Return the record `name`, a new one where there is none. Raises OSError."""
-        return Record(os.path.join(self._directory, name), create=True)
+        """Return the record `name`, a new one where there is none. Raises OSError.
+
+        A directory that somebody has removed meanwhile is made again.
+        """
+        path = os.path.join(self._directory, name)
+        try:
+            return Record(path, create=True)
+        except FileNotFoundError:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            return Record(path, create=True)
 
     def open_existing(self, name: str) -> Record | None:
         """Return the record `name`, or None. Raises OSError."""
@@ -148,7 +156,10 @@ class RecordStore:
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all records."""
-        return tuple(os.listdir(self._directory))
+        try:
+            return tuple(os.listdir(self._directory))
+        except FileNotFoundError:
+            return ()
 
     def remove(self, name: str) -> None:
         """Remove a record; whoever has it open keeps it until it closes it."""

@@ -39,6 +39,10 @@ class View:
     """An OSError is what the container is to see, as from the kernel; else it gets the host's."""
 
 
+_READER = 1
+"""Whoever reads would be running on a machine of its own; here it sleeps until it is answered."""
+
+
 def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
     host_meminfo = host.read_proc("meminfo")
     hugetlb = container.hugetlb(default_size_name(host_meminfo))
@@ -59,7 +63,8 @@ def _stat(host: HostFiles, container: ContainerObserver) -> bytes:
     tasks = container.task_counts()
     visible = container.visible_cpus()
     ledger = container.cpu_ledger(visible)
-    return stat.render(host.read_proc("stat"), ledger, visible, tasks.running, tasks.blocked)
+    running = tasks.running + _READER
+    return stat.render(host.read_proc("stat"), ledger, visible, running, tasks.blocked)
 
 
 def _uptime(host: HostFiles, container: ContainerObserver) -> bytes:
@@ -69,7 +74,8 @@ def _uptime(host: HostFiles, container: ContainerObserver) -> bytes:
 
 def _loadavg(host: HostFiles, container: ContainerObserver) -> bytes:
     tasks = container.task_counts()
-    return loadavg.render(container.load(), tasks.running, tasks.total, container.newest_pid())
+    running = tasks.running + _READER
+    return loadavg.render(container.load(), running, tasks.total, container.newest_pid())
 
 
 def _diskstats(host: HostFiles, container: ContainerObserver) -> bytes:

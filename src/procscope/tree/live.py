@@ -26,6 +26,8 @@ from procscope.tree.nodeids import is_sysfs, named_nodeid
 
 _VALID_NS = 3600 * 1_000_000_000
 """The mount's own names and their attributes never change while it is mounted."""
+_VIEW_VALID_NS = 1_000_000_000
+"""For permission checks at open(2). A read makes them stale for stat(2) at once."""
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
@@ -87,7 +89,7 @@ class LiveTree:
         """See `Filesystem.getattr`."""
         view = self._views.get(nodeid)
         if view is not None:
-            return self._own_attributes(nodeid, stat.S_IFREG | view.mode, nlink=1)
+            return self._view_attributes(caller, nodeid, view, fh)
         if nodeid in self._folders:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
         if nodeid == self._cpu_folder.root:
@@ -167,6 +169,28 @@ class LiveTree:
     def _own_attributes(self, nodeid: NodeId, mode: int, *, nlink: int) -> Attributes:
         return Attributes(
             nodeid=nodeid, mode=mode, nlink=nlink, mtime_ns=self._made_at_ns, valid_ns=_VALID_NS
+        )
+
+    def _view_attributes(
+        self, caller: Caller, nodeid: NodeId, view: View, fh: FileHandle | None
+    ) -> Attributes:
+        """The attributes of a view with its true size, that of the content where it is open.
+
+        Unlike procfs, whose files have size 0: the kernel would take a FUSE file of that size for
+        empty in sendfile(2) and splice(2) (filemap_splice_read(), Linux 6.5), which is how
+        busybox copies, without asking.
+        """
+        content = self._contents.get(fh) if fh is not None else None
+        if content is not None:
+            size_bytes = len(content)
+        else:
+            size_bytes = self._observatory.size(view, self._container(caller))
+        return Attributes(
+            nodeid=nodeid,
+            mode=stat.S_IFREG | view.mode,
+            size_bytes=size_bytes,
+            mtime_ns=self._made_at_ns,
+            valid_ns=_VIEW_VALID_NS,
         )
 
     def _container(self, caller: Caller) -> Container | None:

@@ -66,7 +66,7 @@ class CpuLedger:
                     _COLUMNS.pack(cpu, row.user, row.nice, row.system, row.idle, row.steal)
                 )
             for cpu, time in sorted(self.taken_per_cpu.items()):
-                parts.append(_PER_CPU.pack(cpu, time.user_ns, time.system_ns))
+                parts.append(_PER_CPU.pack(cpu, time.user_ns, time.system_ns, time.usage_ns))
         except struct.error as error:
             raise ValueError(f"ledger cannot be stored: {error}") from error
         body = b"".join(parts)
@@ -90,16 +90,17 @@ class CpuLedger:
         if any(row.total > age_ticks for row in columns.values()):
             return None
         per_cpu = {
-            CpuId(cpu): PerCpuTime(*time) for cpu, *time in _PER_CPU.iter_unpack(body[columns_end:])
+            CpuId(cpu): PerCpuTime(*times)
+            for cpu, *times in _PER_CPU.iter_unpack(body[columns_end:])
         }
         return cls(age_ticks, columns, TakenTime(*taken), per_cpu)
 
 
 _MAGIC = b"pcpu"
-_VERSION = 1
+_VERSION = 2
 """Goes up with every change of the layout or of what a number means."""
 _HEADER = struct.Struct("<4sHHHQ4Q")
 """Magic, version, number of rows of each kind, age in ticks, taken time."""
 _COLUMNS = struct.Struct("<I5Q")
-_PER_CPU = struct.Struct("<I2Q")
+_PER_CPU = struct.Struct("<I3Q")
 _CHECKSUM = struct.Struct("<I")

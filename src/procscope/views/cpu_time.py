@@ -27,7 +27,7 @@ _USED_CARRY_NS = 1_000_000_000
 _STEAL_CARRY_NS = 200_000_000
 """Per visible CPU. Throttled time adds up over CPUs, so it can exceed the room for ever."""
 
-_NO_TIME = PerCpuTime(0, 0)
+_NO_TIME = PerCpuTime(0, 0, 0)
 _NEW_LEDGER = CpuLedger(0, {}, TakenTime(), {})
 
 _Kind = Literal["user", "nice", "system", "steal"]
@@ -175,15 +175,26 @@ def _hand_out_per_cpu(
         now = counted[cpu]
         # A CPU that an existing ledger has no counter of was not counted per CPU until now.
         then = _NO_TIME if ledger is None else ledger.taken_per_cpu.get(cpu, now)
-        pending = _Used(
-            _growth(now.user_ns, then.user_ns), 0, _growth(now.system_ns, then.system_ns)
-        )
+        pending = _divide(now, then)
         given = pending.ticks_within(step.room[cpu])
         step.give(cpu, "user", given.user)
         step.give(cpu, "system", given.system)
-        left = pending.left_after(given, 0 if ledger is None else _USED_CARRY_NS)
-        taken[cpu] = PerCpuTime(now.user_ns - left.user, now.system_ns - left.system)
+        left_ns = sum(pending.left_after(given, 0 if ledger is None else _USED_CARRY_NS))
+        # The samples of time that is not handed out yet divide it when it is.
+        samples = now if any(given) else then
+        taken[cpu] = PerCpuTime(samples.user_ns, samples.system_ns, now.usage_ns - left_ns)
     return taken
+
+
+def _divide(now: PerCpuTime, then: PerCpuTime) -> _Used:
+    """Return the exact growth, divided as the samples grew, or as all of them where none did."""
+    growth_ns = _growth(now.usage_ns, then.usage_ns)
+    user_ns = _growth(now.user_ns, then.user_ns)
+    both_ns = user_ns + _growth(now.system_ns, then.system_ns)
+    if both_ns == 0:
+        user_ns, both_ns = now.user_ns, now.user_ns + now.system_ns
+    part_ns = growth_ns * user_ns // both_ns if both_ns else growth_ns
+    return _Used(part_ns, 0, growth_ns - part_ns)
 
 
 def _hand_out_steal(step: _Step, usage: CpuUsage, taken: TakenTime, bound_ns: int) -> int:

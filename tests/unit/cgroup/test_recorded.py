@@ -50,7 +50,7 @@ def test_hybrid_cpu() -> None:
     assert share.quota == CpuQuota(50_000, 100_000)
     usage = cgroup.cpu_usage()
     assert usage.per_cpu is not None
-    assert usage.per_cpu[CpuId(0)] == PerCpuTime(0, 0)
+    assert usage.per_cpu[CpuId(0)] == PerCpuTime(0, 0, 73_932)
     assert usage.per_cpu[CpuId(1)].user_ns == 2199701734
     # The sum is not that of the samples, but the kernel's corrected one.
     assert usage.user_ns == 2020000000

@@ -100,12 +100,24 @@ def test_one_that_is_served_is_refused(proc: Path, mountpoint: Path, fstype: str
 
 
 def test_the_topmost_mount_of_exactly_this_path_counts(proc: Path, mountpoint: Path) -> None:
-    mount(proc, mountpoint, "fuse.procscope", "ext4")
+    lower = f"30 1 0:30 / {mountpoint} rw - fuse.procscope x rw\n"
+    upper = f"31 30 0:31 / {mountpoint} rw - ext4 x rw\n"
+    (proc / "self/mountinfo").write_text(lower + upper)
     found = mounted_at(str(mountpoint), str(proc))
     assert found is not None
     assert found.fstype == "ext4"
     assert mounted_at(str(mountpoint.parent), str(proc)) is None
     assert mounted_at(f"{mountpoint}2", str(proc)) is None
+
+
+def test_a_mount_below_a_later_one_is_none(proc: Path, mountpoint: Path) -> None:
+    """Somebody mounted a filesystem over the folder that the mountpoint is in."""
+    ours = f"30 1 0:30 / {mountpoint} rw - fuse.procscope x rw\n"
+    over = f"31 1 0:31 / {mountpoint.parent} rw - tmpfs x rw\n"
+    root = "1 1 0:1 / / rw - ext4 x rw\n"
+    (proc / "self/mountinfo").write_text(root + ours + over)
+    assert mounted_at(str(mountpoint), str(proc)) is None
+    assert standing(str(mountpoint), str(proc)) is Standing.NOTHING
 
 
 def test_a_path_that_the_mount_table_escapes(proc: Path, tmp_path: Path) -> None:

@@ -191,10 +191,15 @@ def session(filesystem: MemoryFilesystem | None = None) -> Session:
 
 
 def read_request(
-    offset: int, size: int, *, opcode: int = opcodes.FUSE_READ, nodeid: NodeId = FILE
+    offset: int,
+    size: int,
+    *,
+    opcode: int = opcodes.FUSE_READ,
+    nodeid: NodeId = FILE,
+    read_flags: int = wire.FUSE_READ_LOCKOWNER,
 ) -> memoryview:
-    """READ, READDIR or READDIRPLUS."""
-    body = wire.fuse_read_in.pack(fh=77, offset=offset, size=size)
+    """READ as read(2) makes it, READDIR or READDIRPLUS."""
+    body = wire.fuse_read_in.pack(fh=77, offset=offset, size=size, read_flags=read_flags)
     return request(opcode, body, nodeid=nodeid)
 
 

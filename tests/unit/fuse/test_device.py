@@ -57,15 +57,15 @@ def test_a_context_cannot_smuggle_in_options(context: str) -> None:
     ("name", "fstype", "source"),
     [(None, "fuse.procscope", "procscope"), (device.LXCFS, "fuse.lxcfs", "lxcfs")],
 )
-def test_mount_is_read_only_and_powerless(
+def test_mount_is_powerless(
     monkeypatch: pytest.MonkeyPatch, name: device.MountName | None, fstype: str, source: str
 ) -> None:
-    """nosuid, nodev, noexec, ro; by its own name, or by that of lxcfs as its drop-in."""
+    """nosuid, nodev, noexec; by its own name, or by that of lxcfs as its drop-in."""
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(syscalls, "mount", lambda *arguments: calls.append(arguments))
     device.mount(FD, "/somewhere", name)
     options = device.mount_options(FD, uid=os.geteuid(), gid=os.getegid())
-    assert calls == [(source, "/somewhere", fstype, 1 | 2 | 4 | 8, options)]
+    assert calls == [(source, "/somewhere", fstype, 2 | 4 | 8, options)]
 
 
 @pytest.mark.parametrize(

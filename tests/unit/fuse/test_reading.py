@@ -132,3 +132,8 @@ def test_a_directory_ends_at_its_end_and_beyond(offset: int) -> None:
     server = session(MemoryFilesystem(names=[b"only"]))
     asked = read_request(offset, 4096, opcode=opcodes.FUSE_READDIR, nodeid=DIRECTORY)
     assert payload(server.handle(asked)) == b""
+
+
+def test_a_read_into_the_page_cache_is_refused() -> None:
+    """The cache is the inode's, the content is the reader's: one would get the other's."""
+    assert errno_in(session().handle(read_request(0, 10, read_flags=0))) == EINVAL

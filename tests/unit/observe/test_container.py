@@ -116,7 +116,7 @@ def test_loadavg_tells_own_tasks_and_the_samplers_load(
     record = only_record(host)
     record.write_load(LoadBlock(Load(2048, 4096, 1024), TaskCounts(9, 9, 9), 99, 1).to_bytes())
     record.close()
-    assert observatory.render(VIEWS["loadavg"], container) == b"1.00 2.00 0.50 1/3 3\n"
+    assert observatory.render(VIEWS["loadavg"], container) == b"1.00 2.00 0.50 2/3 3\n"
 
 
 def test_loadavg_starts_at_zero(host: FakeHost, observatory: Observatory) -> None:
@@ -138,7 +138,7 @@ def test_very_many_threads_are_not_walked_at_a_read(
     record = only_record(host)
     record.write_load(LoadBlock(Load(), TaskCounts(7, 0, 5000), 4321, 1).to_bytes())
     record.close()
-    assert observatory.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 7/5000 4321\n"
+    assert observatory.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 8/5000 4321\n"
 
 
 def test_without_a_state_directory_views_are_whole_all_the_same(host: FakeHost) -> None:

@@ -119,7 +119,6 @@ def test_every_view_is_there(scene: Scene) -> None:
     for name, view in VIEWS.items():
         attributes = scene.lookup(f"proc/{name}").attributes
         assert attributes.mode == stat.S_IFREG | view.mode
-        assert attributes.size_bytes == 0, "as on procfs"
         assert (attributes.uid, attributes.gid) == (0, 0)
     for folder in ("proc", "proc/pressure", "sys", "sys/devices/system", "sys/devices/system/cpu"):
         assert stat.S_ISDIR(scene.lookup(folder).attributes.mode)
@@ -150,6 +149,21 @@ def test_chosen_files_only(scene: Scene) -> None:
         scene.lookup("sys")
 
 
+@pytest.mark.parametrize("pid", [HOST_PID, SMALL_PID, LARGE_PID])
+def test_the_size_is_that_of_the_readers_content(scene: Scene, pid: int) -> None:
+    """The kernel takes a file of size 0 for empty in sendfile(2), without asking."""
+    attributes = scene.lookup("proc/meminfo", pid).attributes
+    assert attributes.size_bytes == len(scene.read_once("proc/meminfo", pid)) > 0
+
+
+def test_the_size_of_an_open_file_is_that_of_its_content(scene: Scene) -> None:
+    nodeid, fh = scene.open("proc/swaps")
+    scene.text = b"a longer one\n" * 9
+    scene.read_once("proc/swaps", SMALL_PID)
+    assert scene.tree.getattr(caller(SMALL_PID), nodeid, fh).size_bytes == len("content 1\n")
+    assert scene.tree.getattr(caller(SMALL_PID), nodeid, None).size_bytes == len(scene.text)
+
+
 def test_the_reader_decides_the_view(scene: Scene) -> None:
     assert scene.read_once("proc/meminfo", HOST_PID) == MEMINFO.encode()
     assert scene.read_once("proc/meminfo", SMALL_PID).split()[:2] == [b"MemTotal:", b"65536"]
@@ -172,6 +186,8 @@ def test_the_cpu_folder_follows_the_reader(scene: Scene) -> None:
 
 
 def test_content_is_fixed_when_the_file_is_opened(scene: Scene) -> None:
+    scene.lookup("proc/swaps")
+    scene.renders = 0
     opened = scene.open("proc/swaps")
     other = scene.open("proc/swaps")
     assert scene.read(opened, 0, 9) == b"content 1"
@@ -197,6 +213,8 @@ def test_a_file_is_whole_whatever_sizes_it_is_read_in(scene: Scene, size: int) -
 
 
 def test_reading_from_the_start_again_is_fresh(scene: Scene) -> None:
+    scene.lookup("proc/swaps")
+    scene.renders = 0
     opened = scene.open("proc/swaps")
     for number in range(1, 5):
         assert scene.read(opened, 0, 99) == b"content %d\n" % number
@@ -204,6 +222,8 @@ def test_reading_from_the_start_again_is_fresh(scene: Scene) -> None:
 
 
 def test_a_first_read_elsewhere_does_not_spend_the_first_one(scene: Scene) -> None:
+    scene.lookup("proc/swaps")
+    scene.renders = 0
     opened = scene.open("proc/swaps")
     assert scene.read(opened, 8, 99) == b"1\n"
     assert scene.read(opened, 0, 99) == b"content 1\n"

@@ -66,7 +66,7 @@ def test_sums_are_exact_and_no_column_decreases(moments: list[Moment]) -> None:
         if moment.remade:
             counters, on_cpu = usage(), [0, 0, 0, 0]
         on_cpu = [a + b for a, b in zip(on_cpu, moment.on_cpu_ns, strict=True)]
-        per_cpu = {CpuId(i): PerCpuTime(ns, ns // 3) for i, ns in enumerate(on_cpu)}
+        per_cpu = {CpuId(i): PerCpuTime(ns, ns // 3, ns) for i, ns in enumerate(on_cpu)}
         counters = CpuUsage(
             counters.user_ns + moment.user_ns,
             counters.nice_ns + moment.nice_ns,
@@ -107,7 +107,7 @@ def test_no_time_is_handed_out_twice(steps: list[tuple[int, int, int, bool]]) ->
         total, throttled = total + user_ns, throttled + throttled_ns
         on_cpu += user_ns // 2
         counted = CpuUsage(
-            *(total, 0, 0, throttled), {cpu: PerCpuTime(on_cpu, 0) for cpu in cpus(0, 1)}
+            *(total, 0, 0, throttled), {cpu: PerCpuTime(on_cpu, 0, on_cpu) for cpu in cpus(0, 1)}
         )
         age_before = 0 if ledger is None else ledger.age_ticks * TICK_NS
         ledger = advance(ledger, counted, cpus(0, 1), age_before + age_ns, per_cpu=per_cpu)
@@ -201,8 +201,9 @@ def test_a_cgroup_that_is_made_anew_counts_on_from_where_it_is() -> None:
 
 def test_per_cpu_time_stays_on_its_cpu() -> None:
     def counted(seconds: int) -> CpuUsage:
-        busy = PerCpuTime(seconds * SECOND_NS * 3 // 4, seconds * SECOND_NS // 4)
-        per_cpu = {CpuId(2): PerCpuTime(0, 0), CpuId(3): busy, CpuId(5): busy}
+        used_ns = seconds * SECOND_NS
+        busy = PerCpuTime(used_ns * 3 // 4, used_ns // 4, used_ns)
+        per_cpu = {CpuId(2): PerCpuTime(0, 0, 0), CpuId(3): busy, CpuId(5): busy}
         return CpuUsage(busy.user_ns, 0, busy.system_ns, 0, per_cpu)
 
     ledger = advance(None, counted(2), cpus(2, 3, 4), 2 * SECOND_NS, per_cpu=True)
@@ -214,11 +215,24 @@ def test_per_cpu_time_stays_on_its_cpu() -> None:
     }
 
 
+def test_the_exact_time_of_a_cpu_counts_and_samples_only_divide_it() -> None:
+    """A task that runs whenever the tick comes is sampled as if it never slept."""
+
+    def counted(seconds: int) -> CpuUsage:
+        sampled_ns, used_ns = seconds * SECOND_NS // 2, seconds * SECOND_NS * 2 // 5
+        return CpuUsage(0, 0, 0, 0, {CpuId(0): PerCpuTime(sampled_ns, sampled_ns, used_ns)})
+
+    ledger = advance(None, counted(10), cpus(0), 10 * SECOND_NS, per_cpu=True)
+    ledger = advance(ledger, counted(20), cpus(0), 20 * SECOND_NS, per_cpu=True)
+    assert ledger.columns == {0: CpuColumns(user=400, system=400, idle=1200)}
+
+
 @pytest.mark.parametrize("modes", [(True, False), (False, True), (True, False, True)])
 def test_a_change_of_mode_counts_no_time_twice(modes: tuple[bool, ...]) -> None:
     ledger: CpuLedger | None = None
     for seconds, per_cpu in enumerate(modes, 1):
-        half = PerCpuTime(seconds * SECOND_NS // 4, seconds * SECOND_NS // 4)
+        used_ns = seconds * SECOND_NS // 2
+        half = PerCpuTime(used_ns // 2, used_ns // 2, used_ns)
         counted = CpuUsage(
             2 * half.user_ns, 0, 2 * half.system_ns, 0, {CpuId(0): half, CpuId(1): half}
         )
@@ -231,7 +245,8 @@ def test_a_change_of_mode_counts_no_time_twice(modes: tuple[bool, ...]) -> None:
 
 def test_per_cpu_time_too_is_dropped_at_first_sight_and_carried_for_one_second_later() -> None:
     def counted(seconds: int) -> CpuUsage:
-        return CpuUsage(0, 0, 0, 0, {CpuId(0): PerCpuTime(seconds * SECOND_NS, 0)})
+        used_ns = seconds * SECOND_NS
+        return CpuUsage(0, 0, 0, 0, {CpuId(0): PerCpuTime(used_ns, 0, used_ns)})
 
     ledger = advance(None, counted(60), cpus(0), SECOND_NS, per_cpu=True)
     ledger = advance(ledger, counted(60), cpus(0), 2 * SECOND_NS, per_cpu=True)
@@ -270,7 +285,7 @@ LEDGERS = st.builds(
     st.integers(5 << 40, HIGHEST),
     st.dictionaries(CPU_IDS, ROWS, max_size=5),
     st.builds(TakenTime, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
-    st.dictionaries(CPU_IDS, st.builds(PerCpuTime, NUMBERS, NUMBERS), max_size=5),
+    st.dictionaries(CPU_IDS, st.builds(PerCpuTime, NUMBERS, NUMBERS, NUMBERS), max_size=5),
 )
 
 
