@@ -157,9 +157,12 @@ def docker_probe() -> None:
 
 
 def machine_probe() -> None:
-    """An emulator, and what makes the machine's root; nothing of this kernel but root for it."""
-    root_probe()
-    _need_programs("qemu-system-x86_64", "debootstrap")
+    """Have what builds and boots a machine, or be able to install it; nothing of this kernel."""
+    # Here, because the package of the harness imports much that no other level needs.
+    from tests.machine.harness.packages import why_unavailable
+
+    if reason := why_unavailable():
+        raise CannotRunError(reason)
 
 
 LEVELS = (

@@ -119,14 +119,9 @@ class Group:
         write(self.directory("cpuset") / "cpuset.cpus", cpus)
 
     def cpu_usage_ns(self) -> int:
-        """CPU time that the kernel has counted for it, in user and kernel mode.
-
-        v1 samples these two at each tick; `cpuacct.usage` is exact and differs a little.
-        """
+        """CPU time that the kernel has counted for it, exactly."""
         if version_of("cpuacct") == 1:
-            folder = self.directory("cpuacct")
-            names = ("cpuacct.usage_user", "cpuacct.usage_sys")
-            return sum(int((folder / name).read_text()) for name in names)
+            return int((self.directory("cpuacct") / "cpuacct.usage").read_text())
         return int(flat(self.directory("cpu") / "cpu.stat")["usage_usec"]) * 1000
 
     def throttled_ns(self) -> int:

@@ -70,11 +70,13 @@ def test_the_total_is_the_limit_and_nothing_exceeds_it(
 ) -> None:
     found = meminfo(mount, limited[1])
     assert found["MemTotal"] == 262144
-    host_only = {"VmallocTotal", "Hugepagesize", "CommitLimit"}
+    # Swap has a limit of its own, which this container has none of.
+    host_only = {"VmallocTotal", "Hugepagesize", "CommitLimit", "SwapTotal", "SwapFree"}
     hardware = {name for name in found if name.startswith("DirectMap")}
     for name in found.keys() - host_only - hardware:
         assert found[name] <= found["MemTotal"], name
     assert found["MemFree"] <= found["MemAvailable"] <= found["MemTotal"]
+    assert found["SwapFree"] <= found["SwapTotal"]
     assert found.keys() == meminfo_of(Path("/proc/meminfo").read_text()).keys()
 
 

@@ -439,6 +439,7 @@ def test_an_interactive_shell_has_job_control(views: Path) -> None:
         terminal.until("Stopped")
         terminal.type("echo $((50+3)); fg\n")
         terminal.until("53\r\n")
+        terminal.until("cat\r\n")  # fg says what it goes on with
         terminal.type("two\n")
         terminal.until("two\r\ntwo\r\n")
         terminal.type("\x04")

@@ -25,9 +25,9 @@ CEILINGS = {
     "proc/loadavg": 15,
     "proc/meminfo": 24,
     "proc/slabinfo": 14,
-    "proc/stat": 22,
+    "proc/stat": 26,
     "proc/swaps": 21,
-    "proc/uptime": 22,
+    "proc/uptime": 25,
     "sys/devices/system/cpu/online": 16,
     "sys/devices/system/cpu/cpu{cpu}/topology/core_id": 21,
 }

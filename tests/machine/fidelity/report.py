@@ -109,6 +109,9 @@ def page(cells: Sequence[Cell], kernel: str) -> str:
             "",
             f"## Figures of one run (Linux {kernel}, emulated)",
             "",
+            "The machine's own columns of time fall short of its age: its kernel counts timer",
+            "ticks, of which an emulated one gets too few. A container's are counted by time.",
+            "",
             _row(["tool", "fact", *_SUBJECTS]),
             _row(["---"] * (len(_SUBJECTS) + 2)),
             *figures,
@@ -135,10 +138,10 @@ _INTRODUCTION = (
 Does a container look like a machine of its size? The same tools run in both, on cgroup v2:
 
 - **machine**: {SMALL.cpus} CPUs, 1 GiB of memory, {SMALL.swap_mib} MiB of swap.
-- **containers** of that size on a machine with {LARGE.cpus} CPUs, {LARGE.memory_mib / 1024:g} GiB
-  of memory and {LARGE.swap_mib} MiB of swap, made by `procscope run --cpus 2 --memory …
-  --memory-swap …`, and with the same options by `docker run $(procscope docker-args)` (runc) and
-  `podman run $(procscope docker-args)` (crun).
+- **containers** of that size on a machine with {LARGE.cpus} CPUs, {LARGE.memory_mib} MiB of memory
+  and {LARGE.swap_mib} MiB of swap, made by
+  `procscope run --cpus 2 --memory … --memory-swap …`, and with the same options by
+  `docker run $(procscope docker-args)` (runc) and `podman run $(procscope docker-args)` (crun).
 
 `make test-machine` measures all of this anew and fails where the page is wrong;
 `python3 -m tests.machine.fidelity` writes the page. A cell of the table says whether what the tool

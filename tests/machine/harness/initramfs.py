@@ -15,7 +15,16 @@ from tests.machine.harness.kernel import Kernel
 _GUEST = Path(__file__).parent / "guest"
 _GUEST_FILES = ("init", "agent.py", "machine-agent.service")
 _MODULES = (
-    *("virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4", "fuse", "overlay"),
+    *(
+        "virtio_pci",
+        "virtio_blk",
+        "virtio_console",
+        "virtio_rng",
+        "ext4",
+        "fuse",
+        "overlay",
+        "loop",
+    ),
 )
 
 

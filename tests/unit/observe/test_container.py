@@ -149,3 +149,25 @@ def test_without_a_state_directory_views_are_whole_all_the_same(host: FakeHost) 
     assert uptime_s(alone, container) >= 100
     assert alone.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 1/1 1\n"
     alone.close()
+
+
+def test_a_reader_that_waits_in_vain_is_told_what_was_told_last(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it handed out itself, beside the holder of the lock, the next read might take back."""
+
+    def idle_s() -> float:
+        return float(observatory.render(VIEWS["uptime"], container).split()[1])
+
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    told_s = idle_s()
+    later_ns = boottime_ns() + 10 * NS
+    monkeypatch.setattr(module, "boottime_ns", lambda: later_ns)
+    holder = only_record(host)
+    with holder.ledger_lock() as locked:
+        assert locked
+        assert idle_s() == told_s
+    assert idle_s() >= told_s + 9
+    holder.close()
