@@ -91,14 +91,6 @@ def used_ns(container: Container) -> int:
     return flat(container.cgroup("cpu") / "cpu.stat")["usage_usec"] * NS_PER_USEC
 
 
-def sampled_ns(container: Container) -> int:
-    """Return the same as the kernel has sampled it at ticks; on v2 it tells no samples."""
-    if not is_v1("cpu"):
-        return used_ns(container)
-    own = container.cgroup("cpuacct")
-    return sum(int((own / f"cpuacct.usage_{kind}").read_text()) for kind in ("user", "sys"))
-
-
 def throttled_ns(container: Container) -> int:
     """Return the time for which the kernel has withheld the CPU, added up over CPUs."""
     stat = flat(container.cgroup("cpu") / "cpu.stat")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.docker import readings
 from tests.docker.conftest import Run
-from tests.docker.containers import Container, sampled_ns, throttled_ns, used_ns
+from tests.docker.containers import Container, throttled_ns, used_ns
 
 WINDOW_S = 5
 POINTS = 3.0
@@ -37,7 +37,6 @@ class Counted:
 
     at_ns: int
     used_ns: int
-    sampled_ns: int
     throttled_ns: int
 
 
@@ -46,8 +45,6 @@ class Window:
     """What the kernel has counted for a container in a while, in percent of one CPU."""
 
     used: float
-    sampled: float
-    """The same by the ticks that met its tasks, as the kernel itself counts for each CPU."""
     throttled: float
 
 
@@ -80,16 +77,13 @@ class Shown:
 
 
 def count(container: Container) -> Counted:
-    return Counted(
-        time.monotonic_ns(), used_ns(container), sampled_ns(container), throttled_ns(container)
-    )
+    return Counted(time.monotonic_ns(), used_ns(container), throttled_ns(container))
 
 
 def between(start: Counted, end: Counted) -> Window:
     passed_ns = end.at_ns - start.at_ns
     return Window(
         used=100 * (end.used_ns - start.used_ns) / passed_ns,
-        sampled=100 * (end.sampled_ns - start.sampled_ns) / passed_ns,
         throttled=100 * (end.throttled_ns - start.throttled_ns) / passed_ns,
     )
 
@@ -136,14 +130,12 @@ def test_a_busy_loop_shows_inside_and_not_in_a_sibling(
     (of_busy, busy_shows), (of_idle, idle_shows) = at_once(lambda: watch(busy), lambda: watch(idle))
     print(f"busy: kernel {of_busy}, shown {busy_shows.used}")
     print(f"sibling: kernel {of_idle}, shown {idle_shows.used}")
-    # Each CPU has its own line here, and the kernel's counters of a CPU are samples on v1.
-    used = [percent for window in of_busy for percent in (window.used, window.sampled)]
+    used = [window.used for window in of_busy]
     assert min(used) > 30
     assert_all_near(busy_shows.used, used)
     of_cpu = busy_shows.mpstat[LAST_CPU]
     assert_all_near({"of its CPU": of_cpu["%usr"] + of_cpu["%sys"]}, used)
-    used_by_idle = [percent for window in of_idle for percent in (window.used, window.sampled)]
-    assert_all_near(idle_shows.used, used_by_idle)
+    assert_all_near(idle_shows.used, [window.used for window in of_idle])
     assert max(idle_shows.used.values()) < 10
 
 
