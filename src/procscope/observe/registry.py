@@ -83,7 +83,12 @@ def _diskstats(host: HostFiles, container: ContainerObserver) -> bytes:
 
 
 def _slabinfo(host: HostFiles, container: ContainerObserver) -> bytes:
-    return slabinfo.render(host.read_proc("slabinfo", max_age_ns=STEADY_NS))
+    try:
+        of_host = host.read_proc("slabinfo", max_age_ns=STEADY_NS)
+    except PermissionError:
+        # A daemon without root. Nothing but the header would be taken from it.
+        of_host = b""
+    return slabinfo.render(of_host)
 
 
 def _pressure(resource: Literal["cpu", "io", "memory"]) -> Render:
