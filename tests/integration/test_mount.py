@@ -401,7 +401,7 @@ def test_sendfile_is_no_empty_file(mount: Path, tmp_path: Path, name: str) -> No
     assert (tmp_path / "copied").read_bytes()
 
 
-def test_a_private_mapping_never_shows_anothers_content(mount: Path, tmp_path: Path) -> None:
+def test_a_private_mapping_never_shows_what_others_read(mount: Path, tmp_path: Path) -> None:
     """The page cache is shared by all readers, so nothing is ever put into it."""
     script = (
         "import ctypes, mmap, os, sys\n"
