@@ -439,14 +439,14 @@ def test_an_interactive_shell_has_job_control(views: Path) -> None:
         terminal.until("on\r\n")
         terminal.type("cat\n")
         terminal.type("one\n")
-        terminal.until_twice("one\\r\\n")
+        terminal.until_twice("one\r\n")
         terminal.type("\x1a")  # Ctrl-Z stops cat, and only cat
         terminal.until("Stopped")
         terminal.type("echo $((50+3)); fg\n")
         terminal.until("53\r\n")
         terminal.until("cat\r\n")  # fg says what it goes on with
         terminal.type("two\n")
-        terminal.until_twice("two\\r\\n")
+        terminal.until_twice("two\r\n")
         terminal.type("\x04")
         terminal.type("echo $((60+4))\n")
         terminal.until("64\r\n")
@@ -470,13 +470,13 @@ def test_ctrl_z_stops_the_whole_job_and_fg_goes_on(views: Path) -> None:
     with Terminal(["/bin/sh", "-i"], LAUNCHER=LAUNCHER) as terminal:
         terminal.type(f'{sys.executable} -c "$LAUNCHER" {views} -- cat\n')
         terminal.type("one\n")
-        terminal.until_twice("one\\r\\n")
+        terminal.until_twice("one\r\n")
         terminal.type("\x1a")
         terminal.until("Stopped")
         terminal.type("echo $((70+5)); fg\n")
         terminal.until("75\r\n")
         terminal.type("two\n")
-        terminal.until_twice("two\\r\\n")
+        terminal.until_twice("two\r\n")
         terminal.type("\x04")
         terminal.type("exit 0\n")
         assert terminal.wait() == 0
