@@ -413,7 +413,7 @@ class Terminal:
 
 
 def test_ctrl_c_reaches_the_command_once_and_the_launcher_lives(views: Path) -> None:
-    script = f"trap 'echo int; n=$((n+1))' INT; trap 'exit $((20+n))' QUIT; n=0; echo ready; {LOOP}"
+    script = f"trap 'n=$((n+1)); echo int' INT; trap 'exit $((20+n))' QUIT; n=0; echo ready; {LOOP}"
     with Terminal(launcher(views, "--", "sh", "-c", script)) as terminal:
         terminal.until("ready")
         terminal.type("\x03")
