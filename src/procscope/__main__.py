@@ -44,8 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _discard_output() -> None:
     """Let the interpreter flush at its exit to where nothing fails."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),
+        open(os.devnull, "wb") as nowhere,
+    ):
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

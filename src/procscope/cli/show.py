@@ -72,14 +72,16 @@ def run(args: argparse.Namespace) -> int:
         on_fallback=failures.append,
     )
     names = _all_names() if args.all else [_file_name(args.file)]
-    shown = [_show(observatory, name, container, with_name=args.all) for name in names]
+    with contextlib.closing(observatory):
+        for name in names:
+            _show(observatory, name, container, with_name=args.all)
     for failure in failures:
         print(
             f"procscope: {failure.view} is the host's, the container's cannot be read: "
             f"{failure.error}",
             file=sys.stderr,
         )
-    return ExitCode.OK if all(shown) and not failures else ExitCode.FAILED
+    return ExitCode.FAILED if failures else ExitCode.OK
 
 
 def _all_names() -> list[str]:
@@ -127,7 +129,7 @@ def _daemons_records() -> RecordStore | None:
 
 def _show(
     observatory: Observatory, name: str, container: Container | None, *, with_name: bool
-) -> bool:
+) -> None:
     try:
         content = _content(observatory, name, container)
     except OSError as error:
@@ -145,7 +147,6 @@ def _show(
     if with_name:
         sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
-    return True
 
 
 def _content(observatory: Observatory, name: str, container: Container | None) -> bytes:

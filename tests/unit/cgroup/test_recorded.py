@@ -9,7 +9,6 @@ from itertools import islice
 import pytest
 
 from procscope.cgroup.cgroup import Cgroup, Resource
-from procscope.cgroup.files import FileBudget
 from procscope.cgroup.model import (
     CpuQuota,
     Hugetlb,
@@ -22,7 +21,13 @@ from procscope.cgroup.model import (
 )
 from procscope.ids import CgroupPath, CpuId
 from procscope.linux.procfs import UNIFIED
-from tests.unit.cgroup.trees import RECORDED, recorded, recorded_hierarchies, recorded_paths
+from tests.unit.cgroup.trees import (
+    RECORDED,
+    new_budget,
+    recorded,
+    recorded_hierarchies,
+    recorded_paths,
+)
 
 MIB = 1 << 20
 A, B = "1" * 64, "2" * 64
@@ -180,7 +185,7 @@ def test_what_a_hierarchy_root_counts_is_nobodys(tree: str) -> None:
     paths = recorded_paths(tree)
     home = "memory" if "memory" in paths else UNIFIED
     at_root = {**dict.fromkeys(paths, CgroupPath("/")), home: paths[home]}
-    cgroup = Cgroup(recorded_hierarchies(tree), at_root, FileBudget())
+    cgroup = Cgroup(recorded_hierarchies(tree), at_root, new_budget())
     assert cgroup.memory().limit.limit_bytes == recorded(tree).memory().limit.limit_bytes
     if home == "memory":
         assert cgroup.cpu_usage().user_ns == 0
@@ -192,7 +197,7 @@ def test_what_a_hierarchy_root_counts_is_nobodys(tree: str) -> None:
 
 @pytest.mark.parametrize("tree", TREES)
 def test_a_second_read_opens_nothing_new(tree: str) -> None:
-    budget = FileBudget(256)
+    budget = new_budget(256)
     cgroup = Cgroup(recorded_hierarchies(tree), recorded_paths(tree), budget)
     reads: list[Callable[[], object]] = [
         *(cgroup.memory, cgroup.cpu_share, cgroup.cpu_usage, cgroup.io),

@@ -24,6 +24,16 @@ def mounts_below(root: Path, mountinfo: str) -> list[Mount]:
     ]
 
 
+BUDGETS: list[FileBudget] = []
+"""Every budget of the test that runs; its files are closed after it."""
+
+
+def new_budget(max_open: int | None = None) -> FileBudget:
+    """A budget whose files do not stay open for longer than the test."""
+    BUDGETS.append(FileBudget(max_open))
+    return BUDGETS[-1]
+
+
 def recorded_hierarchies(name: str) -> Hierarchies:
     tree = RECORDED / name
     return discover(mounts_below(tree, (tree / "mountinfo").read_text()))
@@ -38,7 +48,7 @@ def recorded(name: str, path: str | None = None) -> Cgroup:
     paths = recorded_paths(name)
     if path is not None:
         paths = dict.fromkeys(paths, CgroupPath(path))
-    return Cgroup(recorded_hierarchies(name), paths, FileBudget(64), user_hz=100)
+    return Cgroup(recorded_hierarchies(name), paths, new_budget(64), user_hz=100)
 
 
 def mount_line(mount_point: str, fstype: str, options: str, root: str = "/") -> str:
@@ -62,7 +72,7 @@ def made_v2(root: Path, files: Mapping[str, str], path: str = "/c") -> Cgroup:
     write_tree(root, {"/sys/fs/cgroup/cgroup.controllers": CONTROLLERS, **below})
     (root / f"sys/fs/cgroup{path}").mkdir(parents=True, exist_ok=True)
     return Cgroup(
-        discover(mounts_below(root, V2_MOUNT)), {UNIFIED: CgroupPath(path)}, FileBudget(64)
+        discover(mounts_below(root, V2_MOUNT)), {UNIFIED: CgroupPath(path)}, new_budget(64)
     )
 
 
@@ -76,6 +86,6 @@ def made_v1(root: Path, files: Mapping[str, str], path: str = "/c") -> Cgroup:
     return Cgroup(
         discover(mounts_below(root, "".join(lines))),
         dict.fromkeys(controllers, CgroupPath(path)),
-        FileBudget(64),
+        new_budget(64),
         user_hz=100,
     )
