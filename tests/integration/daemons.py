@@ -99,7 +99,7 @@ class Daemon:
 
     def kill_worker(self) -> None:
         """Kill one worker that has nothing to do, and wait for its successor."""
-        before = self.workers()
+        before = eventually(self.workers)
         os.kill(before[0], signal.SIGKILL)
         eventually(lambda: len(self.workers()) == len(before) and before[0] not in self.workers())
 

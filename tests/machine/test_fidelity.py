@@ -3,7 +3,7 @@
 import pytest
 
 from tests.machine.fidelity.facts import Cell, cells
-from tests.machine.fidelity.report import REASONS, agreement, agreement_of_page
+from tests.machine.fidelity.report import REASONS, agreeing, agreement, agreement_of_page
 from tests.machine.fidelity.subjects import CONTAINERS, measure
 
 
@@ -17,7 +17,7 @@ def measured() -> list[Cell]:
 def test_what_a_container_tells_is_what_a_machine_of_its_size_tells(measured: list[Cell]) -> None:
     """Each tool and fact agrees in every kind of container, but for those with a known reason."""
     print(agreement(measured))
-    wrong = [cell for cell in measured if cell.agreeing != CONTAINERS]
+    wrong = [cell for cell in measured if agreeing(cell) != CONTAINERS]
     unexpected = [cell for cell in wrong if (cell.fact, cell.tool) not in REASONS]
     assert not unexpected
     assert {(cell.fact, cell.tool) for cell in wrong} == set(REASONS)

@@ -48,6 +48,9 @@ REASONS: Mapping[tuple[str, str], str] = {
 }
 """Why a tool's word on a fact does not agree everywhere."""
 
+BY_CHANCE = frozenset({("disk", "iostat"), ("load", "psutil")})
+"""Where the host's number, which they tell, may be the right one when little else happens."""
+
 _OTHERS = (
     ("`vmstat`: bi, bo, si, so, in, cs", "`/proc/vmstat`, `intr` and `ctxt` are the host's."),
     ("`/proc/pressure` in Docker", "runc refuses mounts there; `procscope run` and crun do not."),
@@ -70,19 +73,24 @@ def _grid(cells: Sequence[Cell]) -> Iterator[str]:
         yield _row([f"`{tool}`", *(words.get((tool, title), "") for title in titles)])
 
 
+def agreeing(cell: Cell) -> tuple[str, ...]:
+    """The kinds of container that tell the fact, and not by chance."""
+    return () if (cell.fact, cell.tool) in BY_CHANCE else tuple(cell.agreeing)
+
+
 def _word(cell: Cell) -> str:
-    if cell.agreeing == CONTAINERS:
+    if agreeing(cell) == CONTAINERS:
         return "yes"
-    return ", ".join(cell.agreeing) if cell.agreeing else "no"
+    return ", ".join(agreeing(cell)) or "no"
 
 
 def _exceptions(cells: Sequence[Cell]) -> Iterator[str]:
     yield _row(["what does not agree", "fact", "agrees in", "why"])
     yield _row(["---"] * 4)
     for cell in cells:
-        if cell.agreeing != CONTAINERS:
+        if agreeing(cell) != CONTAINERS:
             reason = REASONS.get((cell.fact, cell.tool), "**not known**")
-            where = ", ".join(cell.agreeing) or "none"
+            where = ", ".join(agreeing(cell)) or "none"
             yield _row([f"`{cell.tool}`", cell.fact, where, reason])
 
 
