@@ -108,6 +108,34 @@ def test_workers_that_are_killed_while_they_answer_lose_no_request() -> None:
             assert all(text.startswith(b"MemTotal:         102400 kB\n") for text in texts)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_is_stopped_costs_its_life_and_no_read(workers: int) -> None:
+    """With one worker nobody else is there to read the request: it stays with the kernel."""
+    with (
+        daemon("--workers", str(workers), "--deadline", "0.5") as served,
+        container(memory_bytes=100 * MIB) as group,
+        agent(group) as reader,
+    ):
+        reader.send(agents.read_many, str(served.mountpoint / "proc/meminfo"), 2000)
+        for _ in range(2):
+            victim = eventually(served.workers)[0]
+            os.kill(victim, signal.SIGSTOP)
+            eventually(partial(has_ended, victim))
+        texts = reader.receive()
+        assert isinstance(texts, list)
+        assert all(text.startswith(b"MemTotal:         102400 kB\n") for text in texts)
+        assert "has not answered for 0.5 s; killing it" in served.log()
+
+
+def test_a_worker_that_is_stopped_and_goes_on_in_time_lives() -> None:
+    with daemon("--workers", "1", "--deadline", "30") as served:
+        (worker,) = eventually(served.workers)
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(worker, number)
+        assert (served.mountpoint / "proc/meminfo").read_bytes().startswith(b"MemTotal:")
+        assert served.workers() == [worker]
+
+
 def has_ended(pid: int) -> bool:
     return not alive(pid)
 

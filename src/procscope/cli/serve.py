@@ -8,6 +8,7 @@ import os
 from procscope.cli.options import add_cpu_count, cpu_count
 from procscope.daemon import logs
 from procscope.daemon.config import (
+    DEFAULT_DEADLINE_S,
     DEFAULT_FILES,
     DEFAULT_MOUNTPOINT,
     LXCFS_MOUNTPOINT,
@@ -26,6 +27,8 @@ and ends it. Tells systemd when it is ready (Type=notify).
   procscope serve {LXCFS_MOUNTPOINT}      takes the place of lxcfs
 """
 _MAX_WORKERS = 64
+_MIN_DEADLINE_S = 0.5
+_MAX_DEADLINE_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="/run/procscope",
         help="where state is kept that outlives a worker (default %(default)s)",
     )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        metavar="SECONDS",
+        default=DEFAULT_DEADLINE_S,
+        help="a worker that does not answer a request for so long is killed, and another one "
+        "answers it (default %(default)s)",
+    )
     parser.add_argument("--debug", action="store_true", help="log every request and reply")
 
 
@@ -73,6 +84,11 @@ def run(args: argparse.Namespace) -> int:
         raise ProcscopeError(
             f"--workers {args.workers} is out of range", hint=f"give 1 to {_MAX_WORKERS}"
         )
+    if not _MIN_DEADLINE_S <= args.deadline <= _MAX_DEADLINE_S:
+        raise ProcscopeError(
+            f"--deadline {args.deadline} is out of range",
+            hint=f"give {_MIN_DEADLINE_S} to {_MAX_DEADLINE_S} seconds",
+        )
     logs.configure(debug=args.debug)
     config = ServeConfig(
         # The kernel names a mount by its path without links.
@@ -81,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         cpu_count=cpu_count(args),
         files=parse_files(args.files),
         run_directory=args.run_directory,
+        deadline_s=args.deadline,
         debug=args.debug,
         selinux_context=args.context,
     )

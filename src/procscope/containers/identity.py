@@ -18,6 +18,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from procscope.containers.container import Container, container_of_paths
 from procscope.containers.runtimes import match_path
@@ -56,6 +57,13 @@ class _Answer:
     def close(self) -> None:
         for witness in self.witnesses:
             os.close(witness.fd)
+
+
+class ContainerFinder(Protocol):
+    """What `Identifier` and `Nobody` have in common."""
+
+    def container_of(self, pid: Pid) -> Container | None:
+        """Return the container of the process or thread `pid`; None is the host."""
 
 
 class Identifier:
@@ -175,6 +183,15 @@ class Identifier:
 
     def _nspid(self, pid: Pid) -> tuple[Pid, ...]:
         return parse_nspid(self._status(pid))
+
+
+class Nobody:
+    """Takes every reader for the host."""
+
+    def container_of(self, pid: Pid) -> Container | None:
+        """Return None, which is the host."""
+        del pid
+        return None
 
 
 def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:

@@ -12,6 +12,7 @@ from procscope.views.cpus import CpuCount
 
 DEFAULT_MOUNTPOINT = "/var/lib/procscope"
 LXCFS_MOUNTPOINT = "/var/lib/lxcfs"
+DEFAULT_DEADLINE_S = 2.0
 CPU_FOLDER = "sys/devices/system/cpu"
 
 DEFAULT_FILES: tuple[str, ...] = (*(f"proc/{name}" for name in VIEWS), CPU_FOLDER)
@@ -34,6 +35,8 @@ class ServeConfig:
     run_directory: str = "/run/procscope"
     proc: str = "/proc"
     sys: str = "/sys"
+    deadline_s: float = DEFAULT_DEADLINE_S
+    """How long a worker may take for one request before it is killed."""
     debug: bool = False
     selinux_context: str | None = None
 

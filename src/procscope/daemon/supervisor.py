@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import os
 import signal
 import sys
@@ -20,11 +19,12 @@ from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.mountpoint import mount_name, mounted_at, prepare
 from procscope.daemon.sampler import Sampler
+from procscope.daemon.slots import RequestSlot
 from procscope.daemon.state import prepare_state, store_connection
+from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
 from procscope.daemon.worker import run_worker
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.fuse import device
-from procscope.fuse.loop import REQUEST_BUFFER_BYTES
 from procscope.fuse.negotiation import ConnectionState
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
@@ -46,8 +46,11 @@ class _Child:
 
     name: str
     run: Callable[[], None]
+    watch: DeadlineWatch | None = None
     pid: int = 0
     started_at_s: float = 0.0
+    stopped_at_s: float | None = None
+    """Since when it is stopped by a signal, None while it runs."""
 
 
 class Supervisor:
@@ -94,9 +97,10 @@ class Supervisor:
     ) -> None:
         config = self._config
         for index in range(config.workers):
-            buffer = memoryview(mmap.mmap(-1, REQUEST_BUFFER_BYTES))
-            run = partial(run_worker, config, hierarchies, fd, state, handles, index, buffer)
-            self._children.append(_Child(f"worker {index}", run))
+            slot = RequestSlot()
+            run = partial(run_worker, config, hierarchies, fd, state, handles, index, slot)
+            watch = DeadlineWatch(slot, config.deadline_s)
+            self._children.append(_Child(f"worker {index}", run, watch))
         self._children.append(_Child("sampler", partial(_run_sampler, config, hierarchies)))
 
     def _announce(self) -> None:
@@ -107,7 +111,10 @@ class Supervisor:
 
     def _supervise(self) -> int:
         while True:
-            received = signal.sigwaitinfo(_SIGNALS)
+            received = signal.sigtimedwait(_SIGNALS, LOOK_EVERY_S)
+            if received is None:
+                self._kill_overdue_workers()
+                continue
             if received.si_signo in _STOP_SIGNALS:
                 _log.info("stopping on %s", signal.Signals(received.si_signo).name)
                 readiness.notify("STOPPING=1")
@@ -122,10 +129,27 @@ class Supervisor:
             if mounted_at(self._config.mountpoint, self._config.proc) is None:
                 return False
             _log.error("%s %s; starting another", child.name, _describe(status))
-            if time.monotonic() - child.started_at_s < _QUICK_DEATH_S:
+            if _failed_at_once(child, status):
                 time.sleep(_PAUSE_S)
             self._start(child)
         return True
+
+    def _kill_overdue_workers(self) -> None:
+        """A worker that does not answer costs its life; its successor answers for it."""
+        now_s = time.monotonic()
+        for child in self._children:
+            if not child.pid or child.watch is None:
+                continue
+            overdue = child.watch.overdue(now_s)
+            # Of a worker that is stopped while it waits, the slot tells nothing.
+            since_s = now_s if child.stopped_at_s is None else child.stopped_at_s
+            if overdue or now_s - since_s > self._config.deadline_s:
+                _log.error(
+                    "%s has not answered for %.1f s; killing it",
+                    child.name,
+                    self._config.deadline_s,
+                )
+                os.kill(child.pid, signal.SIGKILL)
 
     def _reap(self) -> list[tuple[_Child, int]]:
         dead: list[tuple[_Child, int]] = []
@@ -133,8 +157,14 @@ class Supervisor:
             if not child.pid:
                 continue
             with contextlib.suppress(ChildProcessError):
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
-                if pid:
+                pid, status = os.waitpid(child.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+                if not pid:
+                    continue
+                if os.WIFSTOPPED(status):
+                    child.stopped_at_s = time.monotonic()
+                elif os.WIFCONTINUED(status):
+                    child.stopped_at_s = None
+                else:
                     child.pid = 0
                     dead.append((child, status))
         return dead
@@ -144,6 +174,9 @@ class Supervisor:
         sys.stderr.flush()
         supervisor = os.getpid()
         child.started_at_s = time.monotonic()
+        child.stopped_at_s = None
+        if child.watch is not None:
+            child.watch.start_over()
         try:
             child.pid = os.fork()
         except OSError as error:
@@ -167,6 +200,12 @@ class Supervisor:
                         os.kill(child.pid, signal.SIGKILL)
                 deadline_s = float("inf")
             signal.sigtimedwait((signal.SIGCHLD,), 0.05)
+
+
+def _failed_at_once(child: _Child, status: int) -> bool:
+    """Tell whether starting another is likely to end alike; being killed says nothing of that."""
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return not killed and time.monotonic() - child.started_at_s < _QUICK_DEATH_S
 
 
 def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:

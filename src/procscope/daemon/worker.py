@@ -7,12 +7,13 @@ import resource
 import signal
 
 from procscope.cgroup.hierarchy import Hierarchies
-from procscope.containers.identity import Identifier
+from procscope.containers.identity import Identifier, Nobody
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
+from procscope.daemon.slots import RequestSlot
 from procscope.fuse.loop import RequestHandler, RequestLoop
 from procscope.fuse.negotiation import ConnectionState
-from procscope.fuse.protocol import Session
+from procscope.fuse.protocol import Refuser, Session
 from procscope.fuse.trace import Tracer
 from procscope.linux import syscalls
 from procscope.observe.host import HostFiles
@@ -21,6 +22,7 @@ from procscope.observe.records import RecordStore
 from procscope.tree.live import LiveTree
 
 _log = logging.getLogger(__name__)
+_POISONOUS_DEATHS = 2
 _FILES_KEPT_FREE = 256
 """Descriptors that are not for cgroup files: identities, host files, one request's own."""
 
@@ -32,27 +34,62 @@ def run_worker(
     state: ConnectionState,
     handles: HandleStore,
     index: int,
-    buffer: memoryview,
+    slot: RequestSlot,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
 
-    `buffer` is shared with the worker's predecessors and successors: a request that one of them
-    had read when it was killed is answered by the next, else its reader would wait for ever.
+    `slot` is shared with the worker's predecessors and successors: what one of them has left
+    unanswered is answered first.
     """
     syscalls.set_name(f"procscope-w{index}")
     handles.adopt(index)
-    tree = make_tree(config, hierarchies, handles)
-    handler: RequestHandler = Session(tree, state)
+    answer_left_over(config, hierarchies, fd, state, handles, slot)
+    handler: RequestHandler = Session(make_tree(config, hierarchies, handles), state)
     if config.debug:
         handler = Tracer(handler, _log)
-    loop = RequestLoop(fd, handler, buffer=buffer)
+    loop = RequestLoop(fd, handler, buffer=slot.buffer)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    loop.answer_left_over()
     loop.run()
 
 
-def make_tree(config: ServeConfig, hierarchies: Hierarchies, handles: HandleStore) -> LiveTree:
-    """Return the filesystem that one worker serves."""
+def answer_left_over(
+    config: ServeConfig,
+    hierarchies: Hierarchies,
+    fd: int,
+    state: ConnectionState,
+    handles: HandleStore,
+    slot: RequestSlot,
+) -> None:
+    """Answer the request that a predecessor died with, if there is one.
+
+    First as any other; a request that has killed two workers gets the host's bytes, for which
+    nothing of its container is looked at; and one that has killed a third, EIO.
+    """
+    header = slot.pending()
+    if header is None:
+        slot.forget_deaths()
+        return
+    deaths = slot.count_death()
+    if deaths == 1:
+        handler: RequestHandler = Session(make_tree(config, hierarchies, handles), state)
+    elif deaths == _POISONOUS_DEATHS:
+        _log.error("a request has killed %d workers, and gets the host's bytes: %s", deaths, header)
+        handler = Session(make_tree(config, hierarchies, handles, for_host=True), state)
+    else:
+        _log.error("a request has killed %d workers, and gets EIO: %s", deaths, header)
+        handler = Refuser()
+    RequestLoop(fd, handler, buffer=slot.buffer).answer_left_over()
+    slot.forget_deaths()
+
+
+def make_tree(
+    config: ServeConfig,
+    hierarchies: Hierarchies,
+    handles: HandleStore,
+    *,
+    for_host: bool = False,
+) -> LiveTree:
+    """Return the filesystem that one worker serves; `for_host` takes every reader for the host."""
     observatory = Observatory(
         hierarchies,
         HostFiles(config.proc, config.sys),
@@ -63,7 +100,7 @@ def make_tree(config: ServeConfig, hierarchies: Hierarchies, handles: HandleStor
     )
     return LiveTree(
         observatory,
-        Identifier(config.proc),
+        Nobody() if for_host else Identifier(config.proc),
         handles,
         config.views,
         with_cpu_folder=config.with_cpu_folder,

@@ -232,6 +232,17 @@ class Session:
         return None
 
 
+class Refuser:
+    """Answers every request that wants an answer with EIO, and looks at nothing but its header."""
+
+    def handle(self, request: memoryview) -> Reply:
+        """EIO, or None where no reply is due."""
+        if len(request) < _BODY:
+            return None
+        _, opcode, unique, _, _, _, _, _ = _unpack_header(request)
+        return _error(opcode, unique, EIO)
+
+
 def _refusal(opcode: int, unique: int) -> Reply:
     """The answer to a request that has no handler."""
     return _error(opcode, unique, _REFUSED.get(opcode, ENOSYS))

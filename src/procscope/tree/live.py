@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import cast
 
 from procscope.containers.container import Container
-from procscope.containers.identity import Identifier
+from procscope.containers.identity import ContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
 from procscope.ids import CpuId, FileHandle, NodeId
@@ -42,7 +42,7 @@ class LiveTree:
     def __init__(
         self,
         observatory: Observatory,
-        identifier: Identifier,
+        identifier: ContainerFinder,
         contents: ContentStore,
         views: Mapping[str, View],
         *,

@@ -144,6 +144,7 @@ def request(
     nodeid: int = ROOT,
     unique: int = UNIQUE,
     length: int | None = None,
+    pid: int = 4321,
 ) -> memoryview:
     """A request as read(2) on /dev/fuse gives it; `length` other than its own is a lie."""
     size = wire.fuse_in_header.size + len(body)
@@ -154,7 +155,7 @@ def request(
         nodeid=nodeid,
         uid=1000,
         gid=100,
-        pid=4321,
+        pid=pid,
     )
     return memoryview(header + body)
 
