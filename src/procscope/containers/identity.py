@@ -65,6 +65,9 @@ class ContainerFinder(Protocol):
     def container_of(self, pid: Pid) -> Container | None:
         """Return the container of the process or thread `pid`; None is the host."""
 
+    def close(self) -> None:
+        """Close every file that is kept open."""
+
 
 class Identifier:
     """Finds the container of a reader. Not safe for use by several threads."""
@@ -192,6 +195,9 @@ class Nobody:
         """Return None, which is the host."""
         del pid
         return None
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:

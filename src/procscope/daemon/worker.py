@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import signal
+from contextlib import closing
 
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.containers.identity import Identifier, Nobody
@@ -70,15 +71,17 @@ def answer_left_over(
         slot.forget_deaths()
         return
     deaths = slot.count_death()
-    if deaths == 1:
-        handler: RequestHandler = Session(make_tree(config, hierarchies, handles), state)
-    elif deaths == _POISONOUS_DEATHS:
-        _log.error("a request has killed %d workers, and gets the host's bytes: %s", deaths, header)
-        handler = Session(make_tree(config, hierarchies, handles, for_host=True), state)
-    else:
+    if deaths > _POISONOUS_DEATHS:
         _log.error("a request has killed %d workers, and gets EIO: %s", deaths, header)
-        handler = Refuser()
-    RequestLoop(fd, handler, buffer=slot.buffer).answer_left_over()
+        RequestLoop(fd, Refuser(), buffer=slot.buffer).answer_left_over()
+    else:
+        for_host = deaths == _POISONOUS_DEATHS
+        if for_host:
+            _log.error(
+                "a request has killed %d workers, and gets the host's bytes: %s", deaths, header
+            )
+        with closing(make_tree(config, hierarchies, handles, for_host=for_host)) as tree:
+            RequestLoop(fd, Session(tree, state), buffer=slot.buffer).answer_left_over()
     slot.forget_deaths()
 
 

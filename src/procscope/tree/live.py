@@ -61,6 +61,11 @@ class LiveTree:
         if with_cpu_folder:
             self._add(_CPU_FOLDER, self._cpu_folder.root)
 
+    def close(self) -> None:
+        """Close every file that is kept open between reads."""
+        self._observatory.close()
+        self._identifier.close()
+
     def _add(self, path: str, nodeid: NodeId) -> NodeId:
         """Add a name, and the folders above it."""
         folder_path, _, name = path.rpartition("/")
