@@ -41,7 +41,7 @@ class Question:
 
 
 QUESTIONS = (
-    Question("free -m", "free -m | cut -c1-60"),
+    Question("free -m", "free -m | cut -c1-47"),
     Question("nproc --all", "nproc --all"),
     Question("uptime", "uptime"),
     Question("top", "top -b -d 2 -n 2 -w 80 | awk '/^top -/ {n++} n == 2 && NF' | head -n 5"),
