@@ -110,8 +110,17 @@ class CpuQuotaV2:
         return smallest_quota(quotas)
 
     def throttled_ns(self) -> int:
-        """Return for how long the cgroup was kept from running, by any quota.."""
-        return _throttled_ns(self.lineage)
+        """Return the time, summed over CPUs, in which the cgroup had work but no quota left.
+
+        `cpu.stat.local` (kernel 6.6, commit 677ea015f231) counts it for the cgroup itself,
+        whoever set the quota. Older kernels count it in `cpu.stat` of the cgroup that sets the
+        quota only; then only the container's own quota is known: an ancestor's figure is also
+        its siblings'. Raises CgroupGone.
+        """
+        local_usec = read_flat(self.lineage.own, "cpu.stat.local").get("throttled_usec")
+        if local_usec is None:
+            local_usec = read_flat(self.lineage.own, "cpu.stat").get("throttled_usec", 0)
+        return local_usec * _NS_PER_USEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +161,6 @@ class CpuUsageV2:
             throttled_ns=throttled_ns,
             per_cpu=None,
         )
-
-
-def _throttled_ns(lineage: Lineage) -> int:
-    """Return the time, summed over CPUs, in which the cgroup had work but no quota left.
-
-    `cpu.stat.local` (kernel 6.6, commit 677ea015f231) counts it for the cgroup itself, whoever
-    set the quota. Older kernels count it in `cpu.stat` of the cgroup that sets the quota only;
-    then only the container's own quota is known: an ancestor's figure is also its siblings'.
-    """
-    local = read_flat(lineage.own, "cpu.stat.local").get("throttled_usec")
-    if local is None:
-        local = read_flat(lineage.own, "cpu.stat").get("throttled_usec", 0)
-    return local * _NS_PER_USEC
 
 
 @dataclass(frozen=True, slots=True)
