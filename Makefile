@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup dev demo test test-unit test-integration test-docker test-machine coverage \
-	lint types format clean
+.PHONY: help setup dev demo test test-unit test-integration test-docker test-faults \
+	test-machine fuzz coverage lint types format clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
@@ -25,8 +25,8 @@ demo: setup ## Show host and container side by side, then clean up
 	@scripts/demo
 
 test: dev ## Run every level that this machine can run, and name the others
-	@scripts/install-test-packages integration docker machine
-	$(PYTEST) tests/unit tests/integration tests/docker tests/machine $(ARGS)
+	@scripts/install-test-packages integration docker faults machine
+	$(PYTEST) tests/unit tests/integration tests/docker tests/faults tests/machine $(ARGS)
 
 test-unit: dev ## Formulas and parsers on recorded data; no root
 	$(PYTEST) tests/unit $(ARGS)
@@ -39,9 +39,17 @@ test-docker: dev ## The engine of Debian's docker.io, images made here; root
 	@scripts/install-test-packages docker
 	$(PYTEST) tests/docker $(ARGS)
 
+test-faults: dev ## Kill, stop, starve and replace the daemon under readers; root
+	@scripts/install-test-packages faults
+	$(PYTEST) tests/faults $(ARGS)
+
 test-machine: dev ## A virtual machine with cgroup v2, more CPUs, swap and PSI; root
 	@scripts/install-test-packages machine
 	$(PYTEST) tests/machine $(ARGS)
+
+fuzz: dev ## Coverage-guided fuzzing with atheris: make fuzz ARGS="meminfo --seconds 60"
+	UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --quiet --locked --group fuzz --group dev --all-extras
+	$(BIN)/python -m tests.fuzz.run $(if $(ARGS),$(ARGS),all --seconds 600)
 
 coverage: dev ## Branch coverage of unit and integration, child processes included
 	$(BIN)/coverage erase
@@ -65,6 +73,6 @@ format: dev ## Rewrite the sources in the project's format
 	$(BIN)/ruff format $(PYTHON_DIRS)
 
 clean: ## Remove .venv, caches and whatever a build or a test left here
-	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
+	rm -rf .venv build dist htmlcov fuzz-found .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache tests/machine/.cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

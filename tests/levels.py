@@ -156,6 +156,11 @@ def docker_probe() -> None:
     _need_programs("docker", "dockerd", "containerd", "runc", "busybox")
 
 
+def faults_probe() -> None:
+    """What integration needs; the tests with Docker have a probe of their own."""
+    integration_probe()
+
+
 def machine_probe() -> None:
     """Have what builds and boots a machine, or be able to install it; nothing of this kernel."""
     # Here, because the package of the harness imports much that no other level needs.
@@ -169,6 +174,7 @@ LEVELS = (
     Level("unit", unit_probe, timeout_s=60, leak_checked=False),
     Level("integration", integration_probe, timeout_s=120, leak_checked=True),
     Level("docker", docker_probe, timeout_s=300, leak_checked=True),
+    Level("faults", faults_probe, timeout_s=300, leak_checked=True),
     Level("machine", machine_probe, timeout_s=1800, leak_checked=False),
 )
 

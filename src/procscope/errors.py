@@ -32,11 +32,14 @@ class ProcscopeError(Exception):
         self.exit_code = exit_code
 
     def __str__(self) -> str:
-        return _one_line(f"{self.message}: {self.hint}" if self.hint else self.message)
+        return one_line(f"{self.message}: {self.hint}" if self.hint else self.message)
 
 
-def _one_line(text: str) -> str:
-    """Return `text` with what is no printable character escaped: users' words are quoted in it."""
+def one_line(text: str) -> str:
+    """Return `text` with what is no printable character escaped.
+
+    Users' words are quoted in messages, and names that containers have chosen.
+    """
     if text.isprintable():
         return text
     return "".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import procscope
 from procscope.daemon.config import ServeConfig
@@ -28,11 +30,18 @@ class Daemon:
     """One running daemon."""
 
     def __init__(
-        self, mountpoint: Path, state: Path, options: Sequence[str], prefix: Sequence[str]
+        self,
+        mountpoint: Path,
+        state: Path,
+        options: Sequence[str],
+        prefix: Sequence[str],
+        *,
+        keeper: bool = False,
     ) -> None:
         self.mountpoint = mountpoint
         self.run_directory = state / "run"
-        self._options = (str(mountpoint), "--run-directory", str(self.run_directory), *options)
+        self._names = (str(mountpoint), "--run-directory", str(self.run_directory))
+        self.options = (*(() if keeper else ("--no-keeper",)), *options)
         self._prefix = prefix
         self._state = state
         self._log = state / "log"
@@ -61,7 +70,7 @@ class Daemon:
             listener.bind(str(address))
             try:
                 self.process = subprocess.Popen(
-                    [*self._prefix, *COMMAND, "serve", *self._options],
+                    [*self._prefix, *COMMAND, "serve", *self._names, *self.options],
                     stderr=log,
                     stdin=subprocess.DEVNULL,
                     env=os.environ | ENVIRONMENT | {"NOTIFY_SOCKET": str(address)},
@@ -76,6 +85,19 @@ class Daemon:
                 self.notifications = listener.recv(4096).decode().splitlines()
             finally:
                 address.unlink()
+
+    def command(
+        self, name: str, *options: str, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `procscope NAME` on this daemon to its end."""
+        return procscope_command(name, *self._names, *options, prefix=prefix)
+
+    def status(self) -> dict[str, Any]:
+        """What `procscope status` tells."""
+        ended = self.command("status", "--json")
+        assert ended.returncode == 0, ended.stderr
+        status: dict[str, Any] = json.loads(ended.stdout)
+        return status
 
     def log(self) -> str:
         """Everything that it has logged, over restarts too."""
@@ -118,7 +140,8 @@ class Daemon:
     def close(self) -> None:
         """End it, and take away what a crash has left."""
         if self.process is not None and self.process.poll() is None:
-            self.stop()
+            self.stop(signal.SIGINT)
+        self.command("stop")
         while is_mounted(self.mountpoint):
             syscalls.umount2(str(self.mountpoint), syscalls.MNT_DETACH)
 
@@ -159,11 +182,11 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def daemon(*options: str, prefix: Sequence[str] = ()) -> Iterator[Daemon]:
+def daemon(*options: str, prefix: Sequence[str] = (), keeper: bool = False) -> Iterator[Daemon]:
     """A daemon of a test's own, ready to answer."""
     with folder() as state:
         (state / "mount").mkdir()
-        one = Daemon(state / "mount", state, options, prefix)
+        one = Daemon(state / "mount", state, options, prefix, keeper=keeper)
         try:
             one.start()
             yield one

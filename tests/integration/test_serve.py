@@ -192,7 +192,7 @@ def test_the_same_line_is_not_logged_without_end() -> None:
 def test_at_the_place_of_lxcfs_it_has_its_type() -> None:
     """In a mount namespace of its own, as a real one may be there."""
     hide = "umount -l /var/lib/lxcfs 2>&-; mount -t tmpfs tmpfs /var/lib"
-    script = f'{hide}; exec "$@" serve /var/lib/lxcfs --run-directory "$0"'
+    script = f'{hide}; exec "$@" serve /var/lib/lxcfs --no-keeper --run-directory "$0"'
     with daemon() as any_folder:
         run_directory = any_folder.run_directory / "lxcfs"
         with subprocess.Popen(
@@ -200,12 +200,14 @@ def test_at_the_place_of_lxcfs_it_has_its_type() -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            assert process.stderr is not None
-            assert "serving /var/lib/lxcfs" in process.stderr.readline()
-            place = Path("/var/lib/lxcfs")
-            assert mounted_types(place, process.pid) == ["fuse.lxcfs"]
-            assert "fuse.lxcfs" not in mounted_types(place)
-            process.terminate()
+            try:
+                assert process.stderr is not None
+                assert "serves /var/lib/lxcfs" in process.stderr.readline()
+                place = Path("/var/lib/lxcfs")
+                assert mounted_types(place, process.pid) == ["fuse.lxcfs"]
+                assert "fuse.lxcfs" not in mounted_types(place)
+            finally:
+                process.terminate()
             assert process.wait() == 0
 
 

@@ -54,8 +54,13 @@ class Command:
 
 COMMANDS = (
     Command("serve", "serve", "serve the files to all containers of this host"),
+    Command("status", "status", "tell of the daemon that runs"),
+    Command("reload", "reload", "replace the running daemon by the version installed now"),
+    Command("stop", "stop", "end the daemon; containers see the host's files"),
     Command("run", "run", "run a command as if on a small machine of its own"),
     Command("show", "show", "print what a container sees, with no mount at all"),
+    Command("attach", "attach", "give running containers their views"),
+    Command("detach", "detach", "take the views of running containers away"),
     Command("docker-args", "docker_args", "print the -v options for docker run"),
     Command("completion", "completion", "print a shell's completion script"),
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 
+from procscope.daemon.config import DEFAULT_MOUNTPOINT, DEFAULT_RUN_DIRECTORY, ServeConfig
+from procscope.errors import ProcscopeError
 from procscope.views.cpus import CpuCount
 
 
@@ -21,3 +24,35 @@ def add_cpu_count(parser: argparse.ArgumentParser) -> None:
 def cpu_count(args: argparse.Namespace) -> CpuCount:
     """Return what `--cpu-count` says."""
     return CpuCount[str(args.cpu_count).upper()]
+
+
+def add_daemon(parser: argparse.ArgumentParser) -> None:
+    """Add what tells one daemon of this host from another."""
+    parser.add_argument(
+        "mountpoint",
+        nargs="?",
+        metavar="MOUNTPOINT",
+        default=DEFAULT_MOUNTPOINT,
+        help="the one that the daemon was started with (default %(default)s)",
+    )
+    add_run_directory(parser)
+
+
+def add_run_directory(parser: argparse.ArgumentParser) -> None:
+    """Add `--run-directory`."""
+    parser.add_argument(
+        "--run-directory",
+        metavar="DIR",
+        default=DEFAULT_RUN_DIRECTORY,
+        help="where state is kept that outlives a process (default %(default)s)",
+    )
+
+
+def daemon_of(args: argparse.Namespace) -> ServeConfig:
+    """Return what is known of the daemon that the options name. Raises ProcscopeError."""
+    if os.geteuid() != 0:
+        raise ProcscopeError(f"{args.procscope_command} needs root, as the daemon", hint="use sudo")
+    return ServeConfig(
+        mountpoint=os.path.realpath(args.mountpoint),
+        run_directory=os.path.realpath(args.run_directory),
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from procscope.cli.options import add_cpu_count, cpu_count
-from procscope.daemon import logs
+from procscope.cli.options import add_cpu_count, add_run_directory, cpu_count
+from procscope.daemon import logs, trial
 from procscope.daemon.config import (
     DEFAULT_DEADLINE_S,
     DEFAULT_FILES,
@@ -15,13 +15,16 @@ from procscope.daemon.config import (
     ServeConfig,
     default_workers,
 )
+from procscope.daemon.inheritance import TRIAL_NAME, Inheritance
 from procscope.daemon.supervisor import Supervisor
 from procscope.errors import ProcscopeError
 
 DESCRIPTION = f"""\
 Mounts the files at MOUNTPOINT (default {DEFAULT_MOUNTPOINT}) and answers whoever reads them from
-the reader's own container. Runs in the foreground and logs to stderr; SIGTERM or Ctrl-C unmounts
-and ends it. Tells systemd when it is ready (Type=notify).
+the reader's own container. Runs in the foreground and logs to stderr. Tells systemd when it is
+ready (Type=notify). Ctrl-C or `procscope stop` ends it and unmounts. After SIGTERM, and after a
+crash, its workers go on serving until it is started again, unless --no-keeper is given; SIGHUP or
+`procscope reload` replaces it by the version that is installed now.
 
   procscope serve                     then: docker run $(procscope docker-args) -m 256m …
   procscope serve {LXCFS_MOUNTPOINT}      takes the place of lxcfs
@@ -61,12 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="SELinux label of the files, for hosts that enforce it: "
         "system_u:object_r:container_file_t:s0",
     )
-    parser.add_argument(
-        "--run-directory",
-        metavar="DIR",
-        default="/run/procscope",
-        help="where state is kept that outlives a worker (default %(default)s)",
-    )
+    add_run_directory(parser)
     parser.add_argument(
         "--deadline",
         type=float,
@@ -74,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_DEADLINE_S,
         help="a worker that does not answer a request for so long is killed, and another one "
         "answers it (default %(default)s)",
+    )
+    parser.add_argument(
+        "--no-keeper",
+        action="store_true",
+        help="the mount ends with the daemon; unless given, the files are served on while it is "
+        "restarted or upgraded, and after a crash",
     )
     parser.add_argument("--debug", action="store_true", help="log every request and reply")
 
@@ -96,8 +100,10 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         cpu_count=cpu_count(args),
         files=parse_files(args.files),
-        run_directory=args.run_directory,
+        run_directory=os.path.realpath(args.run_directory),
         deadline_s=args.deadline,
+        keeper=not args.no_keeper,
+        cares_for_containers=True,
         debug=args.debug,
         selinux_context=args.context,
     )
@@ -106,7 +112,10 @@ def run(args: argparse.Namespace) -> int:
             "serve needs root to mount files for other users' containers",
             hint="use sudo; `procscope run` and `procscope show` work without",
         )
-    return Supervisor(config).run()
+    inherited = Inheritance.from_environment()
+    if os.environ.pop(TRIAL_NAME, ""):
+        return trial.run(config, inherited)
+    return Supervisor(config, inherited=inherited).run()
 
 
 def parse_files(text: str) -> tuple[str, ...]:

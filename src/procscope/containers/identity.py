@@ -15,6 +15,7 @@ answer never outlives its process and never misses a move to another cgroup.
 from __future__ import annotations
 
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
 _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
+_PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
 
@@ -158,7 +160,7 @@ class Identifier:
         for _ in range(_MAX_PARENTS):
             yield pid
             parent = self._status_field(pid, "PPid")
-            if not parent.isdigit() or parent == "0":
+            if not _PID.fullmatch(parent) or parent == "0":
                 return
             pid = Pid(int(parent))
 

@@ -37,14 +37,18 @@ def list_containers(hierarchies: Hierarchies) -> Iterator[Container]:
 def find_container(hierarchies: Hierarchies, wanted: str, root: str = "/") -> Container:
     """Return the container with the id, the beginning of an id, or the name `wanted`.
 
-    Raises ProcscopeError where there is none, or more than one.
+    A container may make cgroups inside itself and call them what it likes: one that is inside
+    another container is meant only where no other answers. Raises ProcscopeError where there is
+    none, or more than one.
     """
     containers = list(list_containers(hierarchies))
     exact = [one for one in containers if one.id == wanted]
     by_prefix = [
         one for one in containers if len(wanted) >= _MIN_ID_PREFIX and one.id.startswith(wanted)
     ]
-    for found in (exact, by_prefix, [one for one in containers if wanted in names_of(one, root)]):
+    by_name = [one for one in containers if wanted in names_of(one, root)]
+    for answering in (exact, by_prefix, by_name):
+        found = [one for one in answering if not _is_nested(one)] or answering
         if len(found) == 1:
             return found[0]
         if found:
@@ -56,6 +60,12 @@ def find_container(hierarchies: Hierarchies, wanted: str, root: str = "/") -> Co
         f"no container with the id or name {wanted!r}",
         hint=_what_there_is(containers, root),
     )
+
+
+def _is_nested(container: Container) -> bool:
+    """Tell whether the container is inside another one."""
+    above = (CgroupPath(path.rpartition("/")[0]) for path in container.cgroups.values())
+    return any(match_path(path) is not None for path in above)
 
 
 def container_at(hierarchies: Hierarchies, path: str) -> Container | None:

@@ -11,6 +11,7 @@ from procscope.observe.registry import VIEWS, View
 from procscope.views.cpus import CpuCount
 
 DEFAULT_MOUNTPOINT = "/var/lib/procscope"
+DEFAULT_RUN_DIRECTORY = "/run/procscope"
 LXCFS_MOUNTPOINT = "/var/lib/lxcfs"
 DEFAULT_DEADLINE_S = 2.0
 CPU_FOLDER = "sys/devices/system/cpu"
@@ -32,11 +33,15 @@ class ServeConfig:
     workers: int = field(default_factory=default_workers)
     cpu_count: CpuCount = CpuCount.QUOTA
     files: tuple[str, ...] = DEFAULT_FILES
-    run_directory: str = "/run/procscope"
+    run_directory: str = DEFAULT_RUN_DIRECTORY
     proc: str = "/proc"
     sys: str = "/sys"
     deadline_s: float = DEFAULT_DEADLINE_S
     """How long a worker may take for one request before it is killed."""
+    keeper: bool = False
+    """Whether a process of its own holds the descriptors while the daemon is restarted."""
+    cares_for_containers: bool = False
+    """Whether dead mounts in containers are replaced, and mounts taken away before a stop."""
     debug: bool = False
     selinux_context: str | None = None
 

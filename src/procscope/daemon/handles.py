@@ -1,19 +1,20 @@
 """The contents of open files, in memory that all workers share.
 
-A READ may be answered by another worker than its OPEN was, so contents live in one memfd that the
-supervisor makes and every worker maps. It is divided into slots of three sizes; pages that were
-never written cost nothing. Each worker hands out the slots of its own part only, so that no lock is
-needed; any worker may read a slot or mark it as released, and the owner takes it back later.
+A READ may be answered by another worker than its OPEN was, so contents live in one memfd that every
+worker maps. It is divided into slots of three sizes; pages that were never written cost nothing.
+Each worker hands out the slots of its own part only, so that no lock is needed; any worker may read
+a slot or mark it as released, and the owner takes it back later.
 
-The headers of all slots come first, close together: a search for free slots must not touch the
-pages of the slots, since also a read makes the kernel provide a page. A header has 64-bit words,
-each written by one store:
+After a page of header come the headers of all slots, close together: a search for free slots must
+not touch the pages of the slots, since also a read makes the kernel provide a page. A header has
+64-bit words, each written by one store:
 
 state       FREE, IN_USE or RELEASED
 generation  counts the uses of the slot; a stale handle does not match it
 length      of the content, in bytes
 reads       how often the content was read from its start
 version     odd while the content is being replaced; a reader that sees it change reads again
+opener      the number of the OPEN that it was made for
 """
 
 from __future__ import annotations
@@ -21,20 +22,38 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import secrets
+import time
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
+from procscope.daemon.sharedmemory import SharedMemory, read_header, unknown
 from procscope.ids import FileHandle
 
+_MAGIC = int.from_bytes(b"PScpOpen", "little")
+_LAYOUT_VERSION = 1
+_WHAT = "contents of open files"
+_MOST_CLASSES = 8
+_FIXED_WORDS = 7
+_STORE_WORDS = _FIXED_WORDS + 2 * _MOST_CLASSES
+"""Magic, layout, parts, first generation, two of a secret, classes; then size and number of each
+class."""
+
 _FREE, _IN_USE, _RELEASED = 0, 1, 2
-_STATE, _GENERATION, _LENGTH, _READS, _VERSION = range(5)
-_HEADER_WORDS = 5
+_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER = range(6)
+_HEADER_WORDS = 8
 _WORD_BYTES = 8
 _HEADER_BYTES = _HEADER_WORDS * _WORD_BYTES
+_FIRST_HEADER_WORD = mmap.PAGESIZE // _WORD_BYTES
 
 _SLOT_BITS = 20
 _GENERATION_BITS = 63 - _SLOT_BITS
 _READ_TRIES = 100
 """A worker that is killed while it replaces a content leaves an odd version behind."""
+_RECLAIM_EVERY_NS = 5_000_000
+"""A search for what other workers have released looks at thousands of headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +72,177 @@ SLOT_CLASSES = (
 """Most files fit in a page; `cpuinfo` and `stat` of large hosts, and directories, need more."""
 
 
-class HandleStore:
-    """All slots. Made before the workers are forked; `adopt` then says which part is whose."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    parts: int
+    first_generation: int
+    secret: tuple[int, int]
+    classes: tuple[SlotClass, ...]
 
-    def __init__(self, workers: int, classes: tuple[SlotClass, ...] = SLOT_CLASSES) -> None:
-        self._classes = classes
-        self._workers = workers
-        self._slots_per_worker = sum(kind.per_worker for kind in classes)
-        bytes_per_worker = sum(kind.size_bytes * kind.per_worker for kind in classes)
-        header_pages = -(-workers * self._slots_per_worker * _HEADER_BYTES // mmap.PAGESIZE)
-        first_start = header_pages * mmap.PAGESIZE
-        size_bytes = first_start + workers * bytes_per_worker
-        self._fd = os.memfd_create("procscope-handles", os.MFD_CLOEXEC)
-        os.ftruncate(self._fd, size_bytes)
-        self._map = mmap.mmap(self._fd, size_bytes)
-        self._bytes = memoryview(self._map)
-        self._words = self._bytes.cast("Q")
-        self._starts = self._slot_starts(first_start)
-        self._free: tuple[list[int], ...] = tuple([] for _ in classes)
+    @property
+    def slots_per_part(self) -> int:
+        return sum(kind.per_worker for kind in self.classes)
+
+    @property
+    def first_start(self) -> int:
+        headers_bytes = self.parts * self.slots_per_part * _HEADER_BYTES
+        return mmap.PAGESIZE + -(-headers_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    @property
+    def recent_start(self) -> int:
+        part_bytes = sum(kind.size_bytes * kind.per_worker for kind in self.classes)
+        end = self.first_start + self.parts * part_bytes
+        return -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
+
+    @property
+    def size_bytes(self) -> int:
+        return self.recent_start + self.parts * TABLE_BYTES
+
+    def words(self) -> array[int]:
+        words = [_MAGIC, _LAYOUT_VERSION, self.parts, self.first_generation, *self.secret]
+        words.append(len(self.classes))
+        for kind in self.classes:
+            words += (kind.size_bytes, kind.per_worker)
+        return array("Q", words)
+
+    @classmethod
+    def of_words(cls, words: Sequence[int]) -> _Layout:
+        """Raises ProcscopeError where the layout is not known, or makes no sense."""
+        if tuple(words[:2]) != (_MAGIC, _LAYOUT_VERSION) or words[6] > _MOST_CLASSES:
+            raise unknown(_WHAT, "their layout is not known")
+        pairs = words[_FIXED_WORDS : _FIXED_WORDS + 2 * words[6]]
+        classes = tuple(map(SlotClass, pairs[::2], pairs[1::2]))
+        layout = cls(words[2], words[3], (words[4], words[5]), classes)
+        sizes = [kind.size_bytes for kind in classes]
+        sane = (
+            0 < layout.parts * layout.slots_per_part <= 1 << _SLOT_BITS
+            and layout.first_generation < 1 << _GENERATION_BITS
+            and sizes == sorted(sizes)
+            and all(0 < kind.size_bytes <= 1 << 30 and kind.per_worker for kind in classes)
+        )
+        if not sane:
+            raise unknown(_WHAT, "their layout makes no sense")
+        return layout
+
+
+class HandleStore:
+    """All slots. `adopt_part` says which of them this process hands out."""
+
+    def __init__(self, memory: SharedMemory, layout: _Layout) -> None:
+        """Use `create` or `adopt`."""
+        self._memory = memory
+        self._layout = layout
+        self._classes = layout.classes
+        self._slots_per_part = layout.slots_per_part
+        self._bytes = memory.bytes
+        self._words = memory.words
+        self._starts = self._slot_starts(layout.first_start)
+        self._recent = RecentRenderings(
+            memory.bytes[layout.recent_start :], array("Q", layout.secret).tobytes()
+        )
+        self._part: int | None = None
+        self._free: tuple[list[int], ...] = tuple([] for _ in layout.classes)
         self._owned: tuple[range, ...] = ()
+        self._reclaimed_at_ns = 0
+        self._left_open: dict[int, FileHandle] = {}
+        self._newest: tuple[int, FileHandle] = (0, FileHandle(0))
+
+    @classmethod
+    def create(cls, parts: int, classes: tuple[SlotClass, ...] = SLOT_CLASSES) -> HandleStore:
+        """Make an empty store with a part for each of so many workers.
+
+        Handles of a store that was made before are nothing to it.
+        """
+        secret = secrets.randbits(64), secrets.randbits(64)
+        layout = _Layout(parts, secrets.randbits(_GENERATION_BITS), secret, classes)
+        memory = SharedMemory.create("procscope-handles", layout.size_bytes)
+        words = layout.words()
+        memory.words[: len(words)] = memoryview(words)
+        return cls(memory, layout)
+
+    @classmethod
+    def adopt(cls, fd: int) -> HandleStore:
+        """Use the store that another process has made; `fd` is then this object's to close.
+
+        Raises ProcscopeError where it is not in the form that this release knows; `fd` stays the
+        caller's then.
+        """
+        layout = _Layout.of_words(read_header(fd, _WHAT, _STORE_WORDS * _WORD_BYTES).tolist())
+        if os.fstat(fd).st_size != layout.size_bytes:
+            raise unknown(_WHAT, "their size is wrong")
+        return cls(SharedMemory(fd), layout)
+
+    @property
+    def fd(self) -> int:
+        """The memfd."""
+        return self._memory.fd
+
+    @property
+    def parts(self) -> int:
+        """How many workers can have a part."""
+        return self._layout.parts
 
     def _slot_starts(self, offset: int) -> list[int]:
         starts: list[int] = []
-        for _ in range(self._workers):
+        for _ in range(self.parts):
             for kind in self._classes:
                 for _ in range(kind.per_worker):
                     starts.append(offset)
                     offset += kind.size_bytes
         return starts
 
-    def adopt(self, worker: int) -> None:
+    def adopt_part(self, worker: int) -> None:
         """Hand out slots of part `worker` from now on; open ones of a predecessor stay open."""
-        first = worker * self._slots_per_worker
+        if not 0 <= worker < self.parts:
+            raise IndexError(f"there is no part {worker}")
+        self._part = worker
+        first = worker * self._slots_per_part
         owned: list[range] = []
         for kind in self._classes:
             owned.append(range(first, first + kind.per_worker))
             first += kind.per_worker
         self._owned = tuple(owned)
         self._reclaim()
+        self._left_open = self._opened()
 
-    def put(self, content: bytes) -> FileHandle:
-        """Keep `content`; 0 where no slot is left that holds it."""
+    def settle(self) -> None:
+        """Every request that a predecessor has left is answered: its OPENs are done."""
+        self._left_open.clear()
+
+    def take_back(self, opener: int) -> None:
+        """The kernel did not want the answer to this OPEN, the last one that `put` was for.
+
+        It was answered by a predecessor: what was kept for this answer belongs to no file.
+        """
+        newest, handle = self._newest
+        if opener and opener == newest:
+            self.release(handle)
+
+    def _opened(self) -> dict[int, FileHandle]:
+        """Return the handles of this part by the numbers of their OPENs."""
+        found: dict[int, FileHandle] = {}
+        for slot in (slot for owned in self._owned for slot in owned):
+            word = _first_word(slot)
+            if self._words[word + _STATE] == _IN_USE and self._words[word + _OPENER]:
+                generation = self._words[word + _GENERATION]
+                handle = FileHandle(generation << _SLOT_BITS | slot)
+                found[self._words[word + _OPENER]] = handle
+        return found
+
+    def put(self, content: bytes, opener: int = 0) -> FileHandle:
+        """Keep `content` for the OPEN of number `opener`; 0 where no slot is left that holds it.
+
+        If a predecessor died between keeping a content for this OPEN and answering it, or just
+        after that, the file has the content that was kept then.
+        """
+        if self._left_open and (left := self._left_open.pop(opener, None)) is not None:
+            return left
         for index, kind in enumerate(self._classes):
             if len(content) > kind.size_bytes:
                 continue
             slot = self._take(index)
             if slot is not None:
-                return self._fill(slot, content)
+                return self._fill(slot, content, opener)
         return FileHandle(0)
 
     def get(self, handle: FileHandle) -> bytes | None:
@@ -142,7 +285,7 @@ class HandleStore:
         lock_at = word * _WORD_BYTES
         try:
             # A record lock belongs to the process: it ends with a worker that is killed.
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _WORD_BYTES, lock_at)
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _WORD_BYTES, lock_at)
         except OSError:
             return False
         try:
@@ -152,7 +295,7 @@ class HandleStore:
             self._words[word + _LENGTH] = len(content)
             self._words[word + _VERSION] = version + 1
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, _WORD_BYTES, lock_at)
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, _WORD_BYTES, lock_at)
         return True
 
     def release(self, handle: FileHandle) -> None:
@@ -168,6 +311,15 @@ class HandleStore:
                 return
         self._words[word + _STATE] = _RELEASED
 
+    def recent(self, name: str, max_age_ns: int) -> bytes | None:
+        """Return the last rendering of `name` that any worker has noted, if it is young enough."""
+        return self._recent.get(name, max_age_ns)
+
+    def note(self, name: str, content: bytes, began_ns: int) -> None:
+        """Keep a rendering for `recent`; to be called before it is given out."""
+        if self._part is not None:
+            self._recent.note(self._part, name, content, began_ns)
+
     def in_use(self) -> int:
         """Return how many slots hold the content of an open file."""
         slots = range(len(self._starts))
@@ -175,10 +327,8 @@ class HandleStore:
 
     def close(self) -> None:
         """Unmap and close the memory."""
-        self._words.release()
-        self._bytes.release()
-        self._map.close()
-        os.close(self._fd)
+        self._recent.close()
+        self._memory.close()
 
     def _header(self, handle: FileHandle) -> int | None:
         """Return the index of the header's first word where `handle` is open."""
@@ -193,19 +343,26 @@ class HandleStore:
 
     def _take(self, index: int) -> int | None:
         if not self._free[index]:
-            self._reclaim()
+            now_ns = time.monotonic_ns()
+            if now_ns - self._reclaimed_at_ns > _RECLAIM_EVERY_NS:
+                self._reclaimed_at_ns = now_ns
+                self._reclaim()
         return self._free[index].pop() if self._free[index] else None
 
-    def _fill(self, slot: int, content: bytes) -> FileHandle:
+    def _fill(self, slot: int, content: bytes, opener: int) -> FileHandle:
         start, word = self._starts[slot], _first_word(slot)
-        generation = self._words[word + _GENERATION] % ((1 << _GENERATION_BITS) - 1) + 1
+        before = self._words[word + _GENERATION] or self._layout.first_generation
+        generation = before % ((1 << _GENERATION_BITS) - 1) + 1
         self._bytes[start : start + len(content)] = content
         self._words[word + _LENGTH] = len(content)
         self._words[word + _READS] = 0
         self._words[word + _VERSION] = 0
+        self._words[word + _OPENER] = opener
         self._words[word + _GENERATION] = generation
         self._words[word + _STATE] = _IN_USE
-        return FileHandle(generation << _SLOT_BITS | slot)
+        handle = FileHandle(generation << _SLOT_BITS | slot)
+        self._newest = (opener, handle)
+        return handle
 
     def _reclaim(self) -> None:
         """Find the slots of this part that are free, or were released by other workers."""
@@ -218,7 +375,7 @@ class HandleStore:
                     free.append(slot)
 
     def _size_of(self, slot: int) -> int:
-        index = slot % self._slots_per_worker
+        index = slot % self._slots_per_part
         for kind in self._classes:
             if index < kind.per_worker:
                 return kind.size_bytes
@@ -232,4 +389,4 @@ def _slot_of(handle: FileHandle) -> int:
 
 def _first_word(slot: int) -> int:
     """Return the index of the first word of a slot's header."""
-    return slot * _HEADER_WORDS
+    return _FIRST_HEADER_WORD + slot * _HEADER_WORDS

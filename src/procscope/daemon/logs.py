@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 
+from procscope.errors import one_line
+
 _BURST = 5
 _PERIOD_S = 60.0
 
@@ -58,3 +60,7 @@ class _Formatter(logging.Formatter):
             datefmt="%Y-%m-%dT%H:%M:%S",
         )
         self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        """Return the line; what is not printable in it, as in a cgroup's name, is escaped."""
+        return one_line(super().formatMessage(record))

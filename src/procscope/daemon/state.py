@@ -1,19 +1,14 @@
-"""The state directory: records of containers, and what a successor needs to know of the mount."""
+"""The state directory: records of containers, sockets and lock of the daemon."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import shutil
 
 from procscope.daemon.config import ServeConfig
 from procscope.errors import ProcscopeError
-from procscope.fuse.negotiation import ConnectionState
 
-_log = logging.getLogger(__name__)
 _BOOT_ID = "boot_id"
-_CONNECTION = "connection.json"
 
 
 def prepare_state(config: ServeConfig) -> None:
@@ -33,22 +28,6 @@ def prepare_state(config: ServeConfig) -> None:
             f"cannot keep state in {config.state_directory}: {error.strerror}",
             hint="give a writable directory with --run-directory",
         ) from None
-
-
-def store_connection(config: ServeConfig, state: ConnectionState) -> None:
-    """Write down what was negotiated at INIT: the kernel does not tell it a second time."""
-    try:
-        _write(os.path.join(config.state_directory, _CONNECTION), state.to_json())
-    except OSError as error:
-        _log.warning("%s is not written down: %s", _CONNECTION, error.strerror)
-
-
-def load_connection(config: ServeConfig) -> ConnectionState | None:
-    """Return what was written down; None where nothing was, or nothing that is of use."""
-    text = _read(os.path.join(config.state_directory, _CONNECTION))
-    with contextlib.suppress(ProcscopeError):
-        return ConnectionState.from_json(text) if text else None
-    return None
 
 
 def _read(path: str) -> str:

@@ -2,210 +2,342 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
+from procscope import __version__
 from procscope.cgroup.hierarchy import Hierarchies, discover
 from procscope.cgroup.io_accounting import IoAccounting
-from procscope.daemon import readiness
+from procscope.daemon import control, healing, readiness, reload
+from procscope.daemon.children import Child, Children
 from procscope.daemon.config import ServeConfig
-from procscope.daemon.handles import HandleStore
-from procscope.daemon.mountpoint import mount_name, mounted_at, prepare
+from procscope.daemon.control import ControlSocket, Order
+from procscope.daemon.estate import is_connected
+from procscope.daemon.inheritance import Inheritance
+from procscope.daemon.keeping import KeeperLink, find_keeper, start_keeper
+from procscope.daemon.mountpoint import mounted_at
 from procscope.daemon.sampler import Sampler
-from procscope.daemon.slots import RequestSlot
-from procscope.daemon.state import prepare_state, store_connection
+from procscope.daemon.state import prepare_state
+from procscope.daemon.stopping import end_service
+from procscope.daemon.takeover import mount_anew, stop_worker, take_over
 from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
 from procscope.daemon.worker import run_worker
 from procscope.errors import ExitCode, ProcscopeError
-from procscope.fuse import device
-from procscope.fuse.negotiation import ConnectionState
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
+from procscope.linux.processes import identity_of
 from procscope.observe.records import RecordStore
 
 _log = logging.getLogger(__name__)
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SIGNALS = (*_STOP_SIGNALS, signal.SIGCHLD)
-_QUICK_DEATH_S = 1.0
-_PAUSE_S = 0.2
-"""Before a process that died at once is started again."""
-_STOP_PATIENCE_S = 2.0
-
-
-@dataclass(slots=True)
-class _Child:
-    """A process that is started again when it dies."""
-
-    name: str
-    run: Callable[[], None]
-    watch: DeadlineWatch | None = None
-    pid: int = 0
-    started_at_s: float = 0.0
-    stopped_at_s: float | None = None
-    """Since when it is stopped by a signal, None while it runs."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
+_LOCK, _REPLY = "lock", "reply"
 
 
 class Supervisor:
     """One mount and the processes that serve it."""
 
-    def __init__(self, config: ServeConfig, *, on_ready: Callable[[], None] | None = None) -> None:
-        """`on_ready` is called once, when the first read would be answered."""
-        self._config = config
-        self._on_ready = on_ready
-        self._children: list[_Child] = []
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        inherited: Inheritance | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        """Take the daemon's lock, and find or make its mount.
 
-    def run(self) -> int:
-        """Mount, serve until a stop signal or until the mount is gone; return the exit code.
-
-        Raises ProcscopeError where the mount cannot be made.
+        `inherited` is what an earlier version has left that executed this one. `on_ready` is
+        called once, when the first read would be answered. Raises ProcscopeError.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        hierarchies = discover(read_mountinfo(self._config.proc))
-        prepare(self._config.mountpoint, self._config.proc)
-        prepare_state(self._config)
-        fd = device.open_device()
-        device.mount(
-            fd,
-            self._config.mountpoint,
-            mount_name(self._config.mountpoint),
-            context=self._config.selinux_context,
-        )
-        try:
-            state = device.exchange_init(fd)
-            store_connection(self._config, state)
-            handles = HandleStore(self._config.workers)
-            self._prepare_children(hierarchies, fd, state, handles)
-            for child in self._children:
-                self._start(child)
-            self._announce()
-            return self._supervise()
-        finally:
-            self._stop_children()
-            device.unmount(self._config.mountpoint)
-            os.close(fd)
+        self._config = config
+        self._on_ready = on_ready
+        self._inherited = inherited or Inheritance()
+        self._hierarchies = discover(read_mountinfo(config.proc))
+        prepare_state(config)
+        self._lock_fd = self._acquire_lock()
+        self._children = Children(_SIGNALS, self._forget)
+        self._control: ControlSocket | None = None
+        self._trial: reload.Trial | None = None
+        self._started_at_s = time.time()
+        keeper = find_keeper(config.state_directory, config.mountpoint)
+        estate = take_over(config, self._inherited, keeper)
+        if estate is None and keeper is not None:
+            # It keeps what is of no use any more.
+            keeper.drop()
+            keeper = None
+        self._keeper: KeeperLink | None = keeper
+        self._estate = estate or mount_anew(config)
 
-    def _prepare_children(
-        self, hierarchies: Hierarchies, fd: int, state: ConnectionState, handles: HandleStore
-    ) -> None:
-        config = self._config
-        for index in range(config.workers):
-            slot = RequestSlot()
-            run = partial(run_worker, config, hierarchies, fd, state, handles, index, slot)
-            watch = DeadlineWatch(slot, config.deadline_s)
-            self._children.append(_Child(f"worker {index}", run, watch))
-        self._children.append(_Child("sampler", partial(_run_sampler, config, hierarchies)))
+    def run(self) -> int:
+        """Serve until a stop signal or until the mount is gone; return the exit code.
+
+        Raises ProcscopeError where a process cannot be started.
+        """
+        try:
+            self._control = ControlSocket(self._config.state_directory)
+            self._have_estate_kept()
+            self._start_children()
+            self._announce()
+            self._start_healer()
+            return self._supervise(self._control)
+        except ProcscopeError:
+            if not self._is_kept():
+                self._end_service()
+            raise
+
+    def _acquire_lock(self) -> int:
+        try:
+            return control.acquire_lock(
+                self._config.state_directory, self._inherited.fds.pop(_LOCK, None)
+            )
+        except control.AlreadyServedError:
+            raise ProcscopeError(
+                f"{self._config.mountpoint} is already served by another daemon",
+                hint="stop that one first, or give another mountpoint",
+            ) from None
+
+    def _forget(self) -> None:
+        """In a child: close what would make others believe that the supervisor still runs."""
+        os.close(self._lock_fd)
+        if self._control is not None:
+            self._control.close()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _is_kept(self) -> bool:
+        """Tell whether the mount lives on when this process ends."""
+        return self._keeper is not None or readiness.has_descriptor_store()
+
+    def _have_estate_kept(self) -> None:
+        """Have somebody else hold the descriptors too: keeper and service manager."""
+        readiness.store_descriptors(self._estate.descriptors)
+        if not self._config.keeper:
+            if self._keeper is not None:
+                self._keeper.drop()
+                self._keeper = None
+            return
+        try:
+            if self._keeper is None:
+                self._keeper = start_keeper(self._config.state_directory, self._config.mountpoint)
+            self._keeper.put(self._estate.descriptors)
+        except OSError as error:
+            _log.error("there is no keeper, so that a crash would end the mount: %s", error)
+            self._keeper = None
+
+    def _start_children(self) -> None:
+        for index in range(self._estate.slots.workers):
+            self._start_worker(index)
+        self._start_sampler()
+
+    def _start_worker(self, index: int) -> None:
+        """Start a worker in the place of the predecessor's.
+
+        A place that is not needed any more gets one for as long as it takes to answer what was
+        left there.
+        """
+        config, estate = self._config, self._estate
+        stop_worker(estate, config, index)
+        slots = estate.slots.worker(index)
+        needed = index < config.workers
+        if not needed and not slots.pending():
+            return
+
+        def run() -> None:
+            me = identity_of(os.getpid(), config.proc)
+            if me is not None:
+                slots.set_owner(me.pid, me.start_ticks)
+            run_worker(
+                config,
+                self._hierarchies,
+                estate.fuse_fd,
+                estate.state.connection,
+                estate.handles,
+                index,
+                slots,
+                only_left_over=not needed,
+            )
+
+        watch = DeadlineWatch(slots, config.deadline_s)
+        child = Child(
+            f"worker {index}",
+            run,
+            watch,
+            dies_with_supervisor=not self._is_kept(),
+            once=not needed,
+        )
+        self._children.start(child)
+
+    def _start_sampler(self) -> None:
+        run = partial(_run_sampler, self._config, self._hierarchies)
+        self._children.start(Child("sampler", run))
+
+    def _start_healer(self) -> None:
+        if self._config.cares_for_containers:
+            source = healing.source_of(self._config, self._estate.state.device)
+            run = partial(healing.heal, self._config, source)
+            self._children.start(Child("healer", run, once=True))
 
     def _announce(self) -> None:
-        _log.info("serving %s with %d workers", self._config.mountpoint, self._config.workers)
-        readiness.notify(f"READY=1\nSTATUS=Serving {self._config.mountpoint}")
+        config = self._config
+        _log.info(
+            "procscope %s serves %s with %d workers", __version__, config.mountpoint, config.workers
+        )
+        readiness.notify(f"READY=1\nSTATUS=Serving {config.mountpoint}")
+        reply_fd = self._inherited.fds.pop(_REPLY, None)
+        if reply_fd is not None:
+            Order.from_descriptor("reload", reply_fd).reply(version=__version__)
         if self._on_ready is not None:
             self._on_ready()
 
-    def _supervise(self) -> int:
+    def _supervise(self, control_socket: ControlSocket) -> int:
         while True:
             received = signal.sigtimedwait(_SIGNALS, LOOK_EVERY_S)
-            if received is None:
-                self._kill_overdue_workers()
-                continue
-            if received.si_signo in _STOP_SIGNALS:
-                _log.info("stopping on %s", signal.Signals(received.si_signo).name)
-                readiness.notify("STOPPING=1")
-                return ExitCode.OK
-            if not self._replace_dead_children():
-                _log.error("%s was unmounted by somebody else", self._config.mountpoint)
-                return ExitCode.FAILED
+            number = None if received is None else received.si_signo
+            if number in (signal.SIGTERM, signal.SIGINT):
+                _log.info("stopping on %s", signal.Signals(number).name)
+                return self._stop(for_good=number == signal.SIGINT)
+            if number == signal.SIGHUP:
+                self._start_trial(None)
+            if self._children.replace_dead() and not is_connected(self._estate.fuse_fd):
+                if not self._is_mounted():
+                    return self._unmounted()
+                self._renew()
+            self._children.kill_overdue(self._config.deadline_s)
+            self._look_after_keeper()
+            self._look_after_trial()
+            order = control_socket.next_order()
+            if order is not None and order.operation == "stop":
+                _log.info("stopping, as `procscope stop` asks")
+                code = self._stop(for_good=True)
+                order.reply()
+                return code
+            if order is not None:
+                self._carry_out(order)
 
-    def _replace_dead_children(self) -> bool:
-        """Start again what died; False where the mount is gone, so that there is nothing to do."""
-        for child, status in self._reap():
-            if mounted_at(self._config.mountpoint, self._config.proc) is None:
-                return False
-            _log.error("%s %s; starting another", child.name, _describe(status))
-            if _failed_at_once(child, status):
-                time.sleep(_PAUSE_S)
-            self._start(child)
-        return True
+    def _is_mounted(self) -> bool:
+        return mounted_at(self._config.mountpoint, self._config.proc) is not None
 
-    def _kill_overdue_workers(self) -> None:
-        """A worker that does not answer costs its life; its successor answers for it."""
-        now_s = time.monotonic()
-        for child in self._children:
-            if not child.pid or child.watch is None:
-                continue
-            overdue = child.watch.overdue(now_s)
-            # Of a worker that is stopped while it waits, the slot tells nothing.
-            since_s = now_s if child.stopped_at_s is None else child.stopped_at_s
-            if overdue or now_s - since_s > self._config.deadline_s:
-                _log.error(
-                    "%s has not answered for %.1f s; killing it",
-                    child.name,
-                    self._config.deadline_s,
-                )
-                os.kill(child.pid, signal.SIGKILL)
+    def _unmounted(self) -> int:
+        _log.error("%s was unmounted by somebody else", self._config.mountpoint)
+        self._end_service()
+        return ExitCode.FAILED
 
-    def _reap(self) -> list[tuple[_Child, int]]:
-        dead: list[tuple[_Child, int]] = []
-        for child in self._children:
-            if not child.pid:
-                continue
-            with contextlib.suppress(ChildProcessError):
-                pid, status = os.waitpid(child.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
-                if not pid:
-                    continue
-                if os.WIFSTOPPED(status):
-                    child.stopped_at_s = time.monotonic()
-                elif os.WIFCONTINUED(status):
-                    child.stopped_at_s = None
-                else:
-                    child.pid = 0
-                    dead.append((child, status))
-        return dead
+    def _renew(self) -> None:
+        """Mount anew what was aborted (/sys/fs/fuse/connections), and heal the containers."""
+        _log.error("the connection was aborted; mounting %s anew", self._config.mountpoint)
+        self._children.stop()
+        self._estate.close()
+        self._estate = mount_anew(self._config)
+        self._have_estate_kept()
+        self._start_children()
+        self._start_healer()
 
-    def _start(self, child: _Child) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        supervisor = os.getpid()
-        child.started_at_s = time.monotonic()
-        child.stopped_at_s = None
-        if child.watch is not None:
-            child.watch.start_over()
+    def _look_after_keeper(self) -> None:
+        if self._keeper is not None and self._keeper.has_ended():
+            _log.error("the keeper has ended; starting another")
+            self._keeper.close()
+            self._keeper = None
+            self._have_estate_kept()
+
+    def _carry_out(self, order: Order) -> None:
+        if order.operation == "status":
+            order.reply(**self._status())
+        elif order.operation == "reload":
+            self._start_trial(order)
+        else:
+            order.refuse(f"version {__version__} does not know {order.operation!r}")
+
+    def _status(self) -> dict[str, object]:
+        workers = self._children.named("worker")
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "mountpoint": self._config.mountpoint,
+            "device": self._estate.state.device,
+            "started_at_s": self._started_at_s,
+            "reloads": self._inherited.reloads,
+            "workers": [
+                {"index": int(child.name.partition(" ")[2]), "pid": child.pid} for child in workers
+            ],
+            "deaths": self._children.deaths,
+            "keeper": None if self._keeper is None else {"pid": self._keeper.pid},
+            "containers": len(RecordStore(self._config.records_directory).names()),
+        }
+
+    def _start_trial(self, order: Order | None) -> None:
+        if self._trial is not None:
+            if order is not None:
+                order.refuse("a reload is under way already")
+            return
+        _log.info("trying the version that is installed now")
+        readiness.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            child.pid = os.fork()
+            self._trial = reload.Trial(self._inheritance(), order)
         except OSError as error:
-            raise ProcscopeError(
-                f"cannot start {child.name}: {error.strerror}", hint="see `ulimit -u` and memory"
-            ) from None
-        if child.pid == 0:
-            _be_child(child.run, supervisor)
+            self._reject(order, str(error))
 
-    def _stop_children(self) -> None:
-        for child in self._children:
-            if child.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + _STOP_PATIENCE_S
-        while any(child.pid for child in self._children):
-            self._reap()
-            if time.monotonic() > deadline_s:
-                for child in self._children:
-                    if child.pid:
-                        os.kill(child.pid, signal.SIGKILL)
-                deadline_s = float("inf")
-            signal.sigtimedwait((signal.SIGCHLD,), 0.05)
+    def _look_after_trial(self) -> None:
+        trial = self._trial
+        reason = None if trial is None else trial.outcome()
+        if trial is None or reason is None:
+            return
+        self._trial = None
+        if reason:
+            self._reject(trial.order, reason)
+            return
+        _log.info("reloading")
+        # The workers go on serving; each is replaced when the newer code is there to do it.
+        self._children.stop("sampler")
+        inheritance = self._inheritance()
+        inheritance.fds[_LOCK] = self._lock_fd
+        if trial.order is not None:
+            inheritance.fds[_REPLY] = trial.order.connection.fileno()
+        try:
+            reload.execute(inheritance)
+        except OSError as error:
+            self._start_sampler()
+            self._reject(trial.order, str(error))
 
+    def _inheritance(self) -> Inheritance:
+        return Inheritance(dict(self._estate.descriptors), self._inherited.reloads + 1)
 
-def _failed_at_once(child: _Child, status: int) -> bool:
-    """Tell whether starting another is likely to end alike; being killed says nothing of that."""
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    return not killed and time.monotonic() - child.started_at_s < _QUICK_DEATH_S
+    def _reject(self, order: Order | None, reason: str) -> None:
+        _log.error("the installed version did not come up, and %s stays: %s", __version__, reason)
+        readiness.notify("READY=1")
+        if order is not None:
+            order.refuse(
+                f"the installed version did not come up, and {__version__} stays: {reason}"
+            )
+
+    def _stop(self, *, for_good: bool) -> int:
+        readiness.notify("STOPPING=1")
+        if self._trial is not None:
+            self._trial.abandon()
+        self._children.stop("sampler")
+        if not for_good and self._is_kept():
+            _log.info(
+                "the workers go on serving %s until the next `procscope serve`; "
+                "`procscope stop` ends them",
+                self._config.mountpoint,
+            )
+            return ExitCode.OK
+        self._end_service()
+        return ExitCode.OK
+
+    def _end_service(self) -> None:
+        """Leave nothing behind: neither process nor mount nor descriptor, nor a dead file."""
+        if self._config.cares_for_containers:
+            source = healing.source_of(self._config, self._estate.state.device)
+            healing.take_away(self._config, source)
+        self._children.stop()
+        readiness.remove_descriptors(self._estate.descriptors)
+        end_service(self._config, self._estate, self._keeper)
+        self._keeper = None
 
 
 def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
@@ -214,30 +346,3 @@ def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
     io_accounting.switch_on()
     records = RecordStore(config.records_directory)
     Sampler(hierarchies, records, config.proc, io_accounting).run()
-
-
-def _be_child(run: Callable[[], None], supervisor: int) -> None:
-    """Run `run` in this forked process, and end it."""
-    code = ExitCode.FAILED
-    try:
-        # A supervisor that dies takes its mount with it: nobody is left to hold the descriptor.
-        syscalls.set_pdeathsig(signal.SIGKILL)
-        if os.getppid() == supervisor:
-            for number in _STOP_SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            # Ctrl-C reaches the whole group; the supervisor stops its children in order.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            run()
-            code = ExitCode.OK
-    except BaseException:  # noqa: BLE001 - the process ends here whatever it was
-        _log.exception("a process of the daemon failed")
-    finally:
-        logging.shutdown()
-        os._exit(code)
-
-
-def _describe(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"ended with status {os.waitstatus_to_exitcode(status)}"

@@ -1,37 +1,50 @@
-"""Finds workers that do not answer: the same request in the same slot for longer than the deadline.
+"""Finds workers that do not answer: requests in their slots, and no answer for too long.
 
 Costs the workers nothing: the supervisor looks at their slots a few times a second.
 """
 
 from __future__ import annotations
 
-from procscope.daemon.slots import RequestSlot
+import math
+
+from procscope.daemon.slots import WorkerSlots
 
 LOOK_EVERY_S = 0.2
+_NS_PER_S = 1_000_000_000
 
 
 class DeadlineWatch:
-    """Watches the slot of one worker."""
+    """Watches the slots of one worker."""
 
-    def __init__(self, slot: RequestSlot, deadline_s: float) -> None:
-        self._slot = slot
+    def __init__(self, slots: WorkerSlots, deadline_s: float) -> None:
+        self._slots = slots
         self._deadline_s = deadline_s
-        self._unique = 0
+        self._doing: tuple[int, int | None] | None = None
         self._since_s = 0.0
+        self._looked_at_s = math.inf
 
     def start_over(self) -> None:
         """Give a new worker the whole deadline for what its predecessor has left."""
-        self._unique = 0
+        self._doing = None
+        self._looked_at_s = math.inf
 
     def overdue(self, now_s: float) -> bool:
-        """Tell whether the worker has been at one request for longer than the deadline.
+        """Tell whether requests wait, and none was answered for longer than the deadline.
 
-        `now_s` is monotonic. Calls are expected every `LOOK_EVERY_S`: between two of them a
-        request is taken to have arrived just after the first.
+        That is so of a worker that hangs in one request, and of one that was stopped between two.
+        `now_s` is monotonic. Calls are expected every `LOOK_EVERY_S`: of requests that are not
+        begun yet, the first look that finds them counts as their arrival.
         """
-        header = self._slot.pending()
-        unique = 0 if header is None else header["unique"]
-        if unique == 0 or unique != self._unique:
-            self._unique, self._since_s = unique, now_s
-            return False
+        doing = (self._slots.begun_ns(), self._slots.current())
+        if not self._slots.pending():
+            self._doing, self._since_s = None, now_s
+        elif doing != self._doing:
+            self._doing, self._since_s = doing, self._begun_s(now_s)
+        self._looked_at_s = now_s
         return now_s - self._since_s > self._deadline_s
+
+    def _begun_s(self, now_s: float) -> float:
+        """Return when the worker began what it is doing, if that was since the last look."""
+        begun_s = self._slots.begun_ns() / _NS_PER_S
+        is_since = self._slots.current() is not None and self._looked_at_s <= begun_s <= now_s
+        return begun_s if is_since else now_s

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import resource
 import signal
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from procscope.cgroup.hierarchy import Hierarchies
-from procscope.containers.identity import Identifier, Nobody
+from procscope.containers.identity import ContainerFinder, Identifier, Nobody
 from procscope.daemon.config import ServeConfig
+from procscope.daemon.groups import Groups
 from procscope.daemon.handles import HandleStore
-from procscope.daemon.slots import RequestSlot
-from procscope.fuse.loop import RequestHandler, RequestLoop
+from procscope.daemon.slots import WorkerSlots
+from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
 from procscope.fuse.trace import Tracer
@@ -24,6 +26,7 @@ from procscope.tree.live import LiveTree
 
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
+_POISONOUS = "a request has killed %d workers, and gets %s: %s"
 _FILES_KEPT_FREE = 256
 """Descriptors that are not for cgroup files: identities, host files, one request's own."""
 
@@ -35,64 +38,74 @@ def run_worker(
     state: ConnectionState,
     handles: HandleStore,
     index: int,
-    slot: RequestSlot,
+    slots: WorkerSlots,
+    *,
+    only_left_over: bool = False,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
 
-    `slot` is shared with the worker's predecessors and successors: what one of them has left
-    unanswered is answered first.
+    `slots` are shared with the worker's predecessors and successors: what one of them has left
+    unanswered is answered first; with `only_left_over` that is all.
     """
     syscalls.set_name(f"procscope-w{index}")
-    handles.adopt(index)
-    answer_left_over(config, hierarchies, fd, state, handles, slot)
-    handler: RequestHandler = Session(make_tree(config, hierarchies, handles), state)
+    handles.adopt_part(index)
+    identifier = Identifier(config.proc)
+    tree = make_tree(config, hierarchies, handles, identifier)
+    handler: RequestHandler = Session(tree, state)
     if config.debug:
         handler = Tracer(handler, _log)
-    loop = RequestLoop(fd, handler, buffer=slot.buffer)
+    responder = Responder(fd, handler, slots, on_unwanted=handles.take_back)
+    answer_left_over(slots, responder, lambda: for_host(config, hierarchies, state, handles))
+    handles.settle()
+    if only_left_over:
+        return
+    loop = RequestLoop(responder, group_of=Groups(identifier).group_of)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+    signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     loop.run()
 
 
 def answer_left_over(
-    config: ServeConfig,
-    hierarchies: Hierarchies,
-    fd: int,
-    state: ConnectionState,
-    handles: HandleStore,
-    slot: RequestSlot,
+    slots: WorkerSlots,
+    responder: Responder,
+    host_handler: Callable[[], AbstractContextManager[RequestHandler]],
 ) -> None:
-    """Answer the request that a predecessor died with, if there is one.
+    """Answer the requests that a predecessor has read and not answered, if there are any.
 
-    First as any other; a request that has killed two workers gets the host's bytes, for which
-    nothing of its container is looked at; and one that has killed a third, EIO.
+    Each as any other, those that have killed no worker first. One that has killed two workers
+    gets the host's bytes, for which nothing of its container is looked at; and one that has
+    killed a third, EIO.
     """
-    header = slot.pending()
-    if header is None:
-        slot.forget_deaths()
-        return
-    deaths = slot.count_death()
-    if deaths > _POISONOUS_DEATHS:
-        _log.error("a request has killed %d workers, and gets EIO: %s", deaths, header)
-        RequestLoop(fd, Refuser(), buffer=slot.buffer).answer_left_over()
-    else:
-        for_host = deaths == _POISONOUS_DEATHS
-        if for_host:
-            _log.error(
-                "a request has killed %d workers, and gets the host's bytes: %s", deaths, header
-            )
-        with closing(make_tree(config, hierarchies, handles, for_host=for_host)) as tree:
-            RequestLoop(fd, Session(tree, state), buffer=slot.buffer).answer_left_over()
-    slot.forget_deaths()
+    slots.count_death()
+    for index in sorted(slots.pending(), key=slots.deaths):
+        deaths = slots.deaths(index)
+        if deaths < _POISONOUS_DEATHS:
+            responder.answer(index)
+        elif deaths == _POISONOUS_DEATHS:
+            _log.error(_POISONOUS, deaths, "the host's bytes", slots.header(index))
+            with host_handler() as handler:
+                responder.answer(index, handler)
+        else:
+            _log.error(_POISONOUS, deaths, "EIO", slots.header(index))
+            responder.answer(index, Refuser())
+
+
+@contextmanager
+def for_host(
+    config: ServeConfig, hierarchies: Hierarchies, state: ConnectionState, handles: HandleStore
+) -> Iterator[RequestHandler]:
+    """Give what answers every reader as if it were on the host."""
+    with closing(make_tree(config, hierarchies, handles, Nobody())) as tree:
+        yield Session(tree, state)
 
 
 def make_tree(
     config: ServeConfig,
     hierarchies: Hierarchies,
     handles: HandleStore,
-    *,
-    for_host: bool = False,
+    finder: ContainerFinder | None = None,
 ) -> LiveTree:
-    """Return the filesystem that one worker serves; `for_host` takes every reader for the host."""
+    """Return the filesystem that one worker serves; `finder` finds its readers' containers."""
     observatory = Observatory(
         hierarchies,
         HostFiles(config.proc, config.sys),
@@ -103,7 +116,7 @@ def make_tree(
     )
     return LiveTree(
         observatory,
-        Nobody() if for_host else Identifier(config.proc),
+        finder or Identifier(config.proc),
         handles,
         config.views,
         with_cpu_folder=config.with_cpu_folder,

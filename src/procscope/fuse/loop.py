@@ -1,30 +1,49 @@
-"""The request loop: one blocking read, one answer, one write, until the mount is gone.
+"""The request loop: reads what waits, answers one of each group in turn, until the mount is gone.
 
-Any number of processes may run it on the same descriptor: readers of /dev/fuse wait exclusively,
-so that a request wakes exactly one of them (fuse_dev_do_read() in fs/fuse/dev.c).
+Any number of processes may run it on the same descriptor, which does not block: each waits in an
+epoll of its own with EPOLLEXCLUSIVE, so that a request wakes exactly one of them.
+
+How much a loop takes. After each answer it reads what has arrived, `_MOST_AT_ONCE` requests at
+most, and only then decides whose turn it is. Less would leave a request unseen behind the many of
+another group in the kernel's queue, which is first come, first served. More would let one loop
+empty that queue while another finds nothing to do, and would make the next answer wait for the
+classification of all of them.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from struct import Struct
 from typing import Final, Protocol
 
-from procscope.fuse import replies, wire
+from procscope.fuse import opcodes, replies, wire
 from procscope.fuse.negotiation import MAX_WRITE_BYTES
 from procscope.fuse.replies import Reply
+from procscope.fuse.turns import Turns
+from procscope.fuse.waiting import Waiter
+from procscope.ids import Pid
 
 REQUEST_BUFFER_BYTES: Final = max(wire.FUSE_MIN_READ_BUFFER, MAX_WRITE_BYTES + 4096) * 2
 """The kernel refuses to read into less than half of this. Requests that need more than all of it,
 such as setting a large extended attribute, it refuses itself."""
 
-_AGAIN: Final = frozenset({errno.EINTR, errno.ENOENT, errno.EAGAIN})
-"""A request was interrupted or taken by another process between waking and reading."""
+_MOST_AT_ONCE: Final = 16
+
+_AGAIN: Final = frozenset({errno.EINTR, errno.ENOENT})
+"""A request was interrupted between waking and reading."""
 _GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
 """Unmounted, or aborted through /sys/fs/fuse/connections."""
 
-_HEADER_BYTES: Final = wire.fuse_in_header.size
+_WITHOUT_REPLY: Final = frozenset({opcodes.FUSE_FORGET, opcodes.FUSE_BATCH_FORGET})
+_NOBODY_WAITS: Final = frozenset({opcodes.FUSE_RELEASE, opcodes.FUSE_RELEASEDIR})
+_unpack_length: Final = Struct("=I").unpack_from
+_unpack_opcode: Final = Struct("=4xI").unpack_from
+_unpack_pid: Final = Struct("=32xI").unpack_from
 _NO_LENGTH: Final = bytes(4)
 _log = logging.getLogger(__name__)
 
@@ -36,100 +55,230 @@ class RequestHandler(Protocol):
         """The reply to one request, None where none is due."""
 
 
-class _Stopped(BaseException):
-    """Raised by `RequestLoop.stop` to leave a blocking read."""
+class RequestSlots(Protocol):
+    """Where requests are read to; it may be memory that a successor of this process sees.
+
+    While a buffer holds a request that is not answered yet its first four bytes, the request's
+    length, are not 0.
+    """
+
+    @property
+    def buffers(self) -> Sequence[memoryview]:
+        """Each at least REQUEST_BUFFER_BYTES."""
+        ...
+
+    def prepare(self, index: int) -> None:
+        """A request is about to be read into buffer `index`."""
+        ...
+
+    def begin(self, index: int) -> None:
+        """The request in buffer `index` is being answered."""
+        ...
+
+    def end(self, index: int) -> None:
+        """It is answered: the buffer's first four bytes become 0."""
+        ...
 
 
-class RequestLoop:
-    """Serves one descriptor from one buffer.
+class PrivateSlots:
+    """Buffers that nobody else sees."""
 
-    `buffer` is where requests are read to, at least REQUEST_BUFFER_BYTES; it may be shared memory.
-    While it holds a request that is not answered yet its first four bytes, the request's length,
-    are not 0: a successor of this process can tell what is left to answer.
+    def __init__(self, count: int = 1) -> None:
+        self.buffers = [memoryview(bytearray(REQUEST_BUFFER_BYTES)) for _ in range(count)]
+
+    def prepare(self, index: int) -> None:
+        """See `RequestSlots.prepare`."""
+
+    def begin(self, index: int) -> None:
+        """See `RequestSlots.begin`."""
+
+    def end(self, index: int) -> None:
+        """See `RequestSlots.end`."""
+        self.buffers[index][:4] = _NO_LENGTH
+
+
+def _ignore(unique: int) -> None:
+    """Do nothing with a request whose answer was not wanted."""
+
+
+class Responder:
+    """Answers requests that are in slots.
+
+    `on_unwanted` is called with the `unique` of a request that the kernel did not know any more.
     """
 
     def __init__(
-        self, fd: int, handler: RequestHandler, *, buffer: memoryview | None = None
+        self,
+        fd: int,
+        handler: RequestHandler,
+        slots: RequestSlots,
+        *,
+        on_unwanted: Callable[[int], None] = _ignore,
     ) -> None:
-        self._fd = fd
+        self.fd = fd
+        self.slots = slots
         self._handle = handler.handle
-        self._buffer = memoryview(bytearray(REQUEST_BUFFER_BYTES)) if buffer is None else buffer
-        self._waiting = False
-        self._stopping = False
+        self._on_unwanted = on_unwanted
 
-    def run(self) -> None:
-        """Serve until the mount is gone or `stop` is called."""
-        try:
-            while not self._stopping:
-                size = self.receive()
-                if size is None:
-                    return
-                self.answer(size)
-        except _Stopped:
-            self.answer_left_over()
+    def answer(self, index: int, handler: RequestHandler | None = None) -> None:
+        """Answer the request in slot `index`, by another handler if one is given.
 
-    def stop(self) -> None:
-        """End `run` after the request that it works on. For a signal handler of the same thread."""
-        self._stopping = True
-        if self._waiting:
-            self._waiting = False
-            raise _Stopped
-
-    def receive(self) -> int | None:
-        """Wait for a request and return its size; None when the mount is gone or `stop` came."""
-        self._waiting = True
-        try:
-            while not self._stopping:
-                try:
-                    # 0 comes from what is no /dev/fuse, at its end.
-                    return os.readv(self._fd, (self._buffer,)) or None
-                except OSError as error:
-                    if error.errno in _GONE:
-                        return None
-                    if error.errno not in _AGAIN:
-                        raise
-            return None
-        finally:
-            self._waiting = False
-
-    def answer(self, size: int) -> None:
-        """Answer the request of `size` bytes that is in the buffer, and mark the buffer empty."""
-        reply = self._handle(self._buffer[:size])
-        if reply is not None:
-            self._send(reply)
-        self._buffer[:4] = _NO_LENGTH
-
-    def answer_left_over(self) -> None:
-        """Answer the request that is in the buffer, if there is one.
-
-        A killed predecessor may have left it there; or a signal came between the read(2) and its
-        result.
+        Then mark the slot empty.
         """
-        size = int(wire.fuse_in_header.unpack(self._buffer)["len"])
-        if _HEADER_BYTES <= size <= len(self._buffer):
-            self.answer(size)
+        self.slots.begin(index)
+        request = self.slots.buffers[index]
+        (size,) = _unpack_length(request)
+        reply = (handler.handle if handler else self._handle)(request[:size])
+        if reply is not None:
+            self._send(request, reply)
+        self.slots.end(index)
 
-    def _send(self, reply: bytes | replies.Buffers) -> None:
+    def _send(self, request: memoryview, reply: bytes | replies.Buffers) -> None:
         try:
             if isinstance(reply, bytes):
-                os.write(self._fd, reply)
+                os.write(self.fd, reply)
             else:
-                os.writev(self._fd, reply)
+                os.writev(self.fd, reply)
         except OSError as error:
-            if error.errno == errno.ENOENT or error.errno in _GONE:
-                return
-            self._send_failure(error)
+            if error.errno == errno.ENOENT:
+                self._on_unwanted(wire.fuse_in_header.unpack(request)["unique"])
+            elif error.errno not in _GONE:
+                self._send_failure(request, error)
 
-    def _send_failure(self, error: OSError) -> None:
+    def _send_failure(self, request: memoryview, error: OSError) -> None:
         """The kernel did not take a reply: say EIO, or the caller would wait for ever."""
-        header = wire.fuse_in_header.unpack(self._buffer)
+        header = wire.fuse_in_header.unpack(request)
         _log.error("the reply to opcode %d was refused: %s", header["opcode"], error.strerror)
         try:
-            os.write(self._fd, replies.error(header["unique"], errno.EIO))
+            os.write(self.fd, replies.error(header["unique"], errno.EIO))
         except OSError as second:
             _log.debug("and so was EIO in its place: %s", second.strerror)
 
 
-def serve(fd: int, session: RequestHandler, *, buffer: memoryview | None = None) -> None:
+def _one_group(pid: Pid) -> Hashable:
+    """Put all callers into one group."""
+    del pid
+    return None
+
+
+class RequestLoop:
+    """Serves one descriptor. `group_of` says which callers take turns with which others."""
+
+    def __init__(
+        self, responder: Responder, *, group_of: Callable[[Pid], Hashable] = _one_group
+    ) -> None:
+        os.set_blocking(responder.fd, False)
+        self._device = io.FileIO(responder.fd, "r", closefd=False)
+        self._waiter = Waiter(responder.fd)
+        self._responder = responder
+        self._slots = responder.slots
+        self._group_of = group_of
+        self._free = list(reversed(range(len(self._slots.buffers))))
+        self._turns: Turns[int] = Turns()
+        self._releases: deque[int] = deque()
+        self._stopping = False
+        self._gone = False
+
+    @property
+    def wakeup_fd(self) -> int:
+        """For `signal.set_wakeup_fd`: no signal is missed just before the loop begins to wait."""
+        return self._waiter.wakeup_fd
+
+    def run(self) -> None:
+        """Serve until the mount is gone or `stop` is called; then answer what was taken."""
+        try:
+            while not (self._stopping or self._gone):
+                if not self._serve_turn() and not self._gone:
+                    self._waiter.wait()
+                    self._serve_first()
+            while self._answer_next():
+                pass
+        finally:
+            self._device.close()
+            self._waiter.close()
+
+    def stop(self) -> None:
+        """End `run` after the requests that it has taken. For a signal handler."""
+        self._stopping = True
+        self._waiter.wake()
+
+    def _serve_first(self) -> None:
+        """Answer what has ended the wait: it is nearly always alone, whoever it is of."""
+        index = None if self._stopping else self._receive()
+        if index is not None:
+            self._answer(index)
+
+    def _serve_turn(self) -> bool:
+        """Take what has arrived, and answer one request; False where there is none."""
+        index = self._receive()
+        if index is None:
+            return self._answer_next()
+        left = _MOST_AT_ONCE - 1
+        following = self._receive()
+        if following is None and not (self._turns or self._releases):
+            self._answer(index)
+            return True
+        self._queue(index)
+        while following is not None:
+            self._queue(following)
+            left -= 1
+            following = self._receive() if left else None
+        return self._answer_next()
+
+    def _queue(self, index: int) -> None:
+        request = self._slots.buffers[index]
+        (opcode,) = _unpack_opcode(request)
+        if opcode in _NOBODY_WAITS:
+            self._releases.append(index)
+        else:
+            (pid,) = _unpack_pid(request)
+            self._turns.add(self._group_of(pid) if pid else None, index)
+
+    def _answer_next(self) -> bool:
+        """Answer the request whose turn it is, and one that nobody waits for; False without any.
+
+        One RELEASE after each other request: there is never more than one for each OPEN and READ,
+        so that they do not pile up.
+        """
+        if not (self._turns or self._releases):
+            return False
+        if self._turns:
+            self._answer(self._turns.next())
+        if self._releases:
+            self._answer(self._releases.popleft())
+        return True
+
+    def _answer(self, index: int) -> None:
+        self._responder.answer(index)
+        self._free.append(index)
+
+    def _receive(self) -> int | None:
+        """Read a request, and return its slot; None where none waits or no slot is free."""
+        while self._free and not self._gone:
+            index = self._free[-1]
+            self._slots.prepare(index)
+            try:
+                size = self._device.readinto(self._slots.buffers[index])
+            except OSError as error:
+                if error.errno in _AGAIN:
+                    continue
+                if error.errno not in _GONE:
+                    raise
+                size = 0
+            if size is None:
+                return None
+            if not size:
+                # 0 comes from what is no /dev/fuse, at its end.
+                self._gone = True
+                return None
+            self._free.pop()
+            (opcode,) = _unpack_opcode(self._slots.buffers[index])
+            if opcode not in _WITHOUT_REPLY:
+                return index
+            self._answer(index)
+        return None
+
+
+def serve(fd: int, handler: RequestHandler) -> None:
     """Answer requests until the mount is gone."""
-    RequestLoop(fd, session, buffer=buffer).run()
+    RequestLoop(Responder(fd, handler, PrivateSlots())).run()

@@ -25,6 +25,8 @@ class Mount:
     fstype: str
     source: str
     super_options: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    """How mounts propagate: `shared:N`, `master:N`, …"""
 
 
 def unescape(text: str) -> str:
@@ -55,6 +57,7 @@ def parse_mountinfo(text: str) -> Iterator[Mount]:
             fstype=unescape(super_fields[0]),
             source=unescape(super_fields[1]),
             super_options=tuple(unescape(option) for option in super_fields[2].split(",")),
+            optional=tuple(fields[6:]),
         )
 
 

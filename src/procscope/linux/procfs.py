@@ -44,7 +44,7 @@ def parse_task_stat(stat: bytes) -> TaskStat:
     fields = rest.split()
     if not parenthesis or len(fields) <= _START_TIME_FIELD:
         raise ValueError(f"not a stat line: {stat[:60]!r}")
-    if not fields[_START_TIME_FIELD].isdigit():
+    if len(fields[_STATE_FIELD]) != 1 or not fields[_START_TIME_FIELD].isdigit():
         raise ValueError(f"not a stat line: {stat[:60]!r}")
     return TaskStat(
         state=fields[_STATE_FIELD].decode("ascii", "replace"),

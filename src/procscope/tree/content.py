@@ -10,8 +10,8 @@ from procscope.ids import FileHandle
 class ContentStore(Protocol):
     """Contents by file handle, shared by all workers."""
 
-    def put(self, content: bytes) -> FileHandle:
-        """Keep a content; 0 where there is no room for it."""
+    def put(self, content: bytes, opener: int = 0) -> FileHandle:
+        """Keep a content for the OPEN of number `opener`; 0 where there is no room for it."""
         ...
 
     def get(self, handle: FileHandle) -> bytes | None:
@@ -31,4 +31,12 @@ class ContentStore(Protocol):
 
     def release(self, handle: FileHandle) -> None:
         """Keep it no longer."""
+        ...
+
+    def recent(self, name: str, max_age_ns: int) -> bytes | None:
+        """Return what was last noted as `name` by any worker, if that is no older; else None."""
+        ...
+
+    def note(self, name: str, content: bytes, began_ns: int) -> None:
+        """Keep a rendering, begun at `began_ns` (monotonic), that is about to be given out."""
         ...

@@ -28,6 +28,8 @@ _VALID_NS = 3600 * 1_000_000_000
 """The mount's own names and their attributes never change while it is mounted."""
 _VIEW_VALID_NS = 1_000_000_000
 """For permission checks at open(2). A read makes them stale for stat(2) at once."""
+REUSE_NS = 3_000_000
+"""How old a rendering for a container may be when it is given out once more."""
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
@@ -47,7 +49,9 @@ class LiveTree:
         views: Mapping[str, View],
         *,
         with_cpu_folder: bool = True,
+        reuse_ns: int = REUSE_NS,
     ) -> None:
+        self._reuse_ns = reuse_ns
         self._observatory = observatory
         self._identifier = identifier
         self._contents = contents
@@ -116,7 +120,8 @@ class LiveTree:
 
     def open(self, caller: Caller, nodeid: NodeId, flags: int) -> Opened:
         """See `Filesystem.open`: the content is rendered here, once."""
-        return Opened(self._contents.put(self._render(caller, nodeid)), _OPEN_FLAGS)
+        content = self._render(caller, nodeid)
+        return Opened(self._contents.put(content, caller.unique), _OPEN_FLAGS)
 
     def read(
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
@@ -210,11 +215,22 @@ class LiveTree:
         view = self._views.get(nodeid)
         container = self._container(caller)
         if view is not None:
-            return self._observatory.render(view, container)
+            return self._render_view(view, container)
         if not is_sysfs(nodeid):
             raise _stale()
         visible = _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
         return self._cpu_folder.read(nodeid, visible, whole=container is None)
+
+    def _render_view(self, view: View, container: Container | None) -> bytes:
+        if container is None:
+            return self._observatory.render(view, None)
+        name = f"{container.key}/{view.name}"
+        content = self._contents.recent(name, self._reuse_ns)
+        if content is None:
+            began_ns = time.monotonic_ns()
+            content = self._observatory.render(view, container)
+            self._contents.note(name, content, began_ns)
+        return content
 
 
 def _name_valid_ns(is_view: bool) -> int:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -42,8 +42,12 @@ def follow(process: Process, *, timeout_s: float, sink: TextIO | None = None) ->
             raise CommandTimeoutError(f"{' '.join(process.args)}: more than {timeout_s:g} s")
 
 
-def start_pytest(machine: Machine, args: Sequence[str]) -> Process:
+def start_pytest(
+    machine: Machine, args: Sequence[str], variables: Mapping[str, str] | None = None
+) -> Process:
     """Start pytest in the machine on PROJECT, which `copy_project` must have put there.
+
+    `variables` are added to its environment.
 
     Every skip there is a failure: a level that is run inside a machine is meant to run. `follow`
     shows its output and waits for it; the result's status is pytest's own.
@@ -52,6 +56,7 @@ def start_pytest(machine: Machine, args: Sequence[str]) -> Process:
         "PYTHONPATH": f"{PROJECT}/src:{PROJECT}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PROCSCOPE_NO_SKIP": "1",
+        **(variables or {}),
     }
     command = [
         *("python3", "-m", "pytest", "--import-mode=importlib", "--rootdir", PROJECT),

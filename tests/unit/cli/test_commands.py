@@ -163,3 +163,33 @@ class TestDockerArgs:
         line = failed(capsys, "docker-args", "--files", "stat,pressure/cpu")
         assert "a container cannot be given 'pressure/cpu' when it is made: choose from" in line
         assert "without spaces" in failed(capsys, "docker-args", "--mountpoint", "/a b")
+
+
+class TestAttachAndDetach:
+    @pytest.mark.parametrize("command", ["attach", "detach"])
+    def test_without_root(
+        self, capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: str
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        line = failed(capsys, command, "--all")
+        assert line == f"procscope: {command} needs root to enter containers: use sudo\n"
+
+    @pytest.mark.parametrize("command", ["attach", "detach"])
+    def test_an_unknown_file(self, capsys: Capture, command: str) -> None:
+        line = failed(capsys, command, "--pid", "1", "--files", "stat,vmstat")
+        assert "there is no file 'vmstat' to serve: choose from proc/cpuinfo" in line
+
+    @pytest.mark.parametrize("command", ["attach", "detach"])
+    @pytest.mark.parametrize("which", [[], ["--all", "--pid", "1"], ["--pid", "web"]])
+    def test_one_way_to_choose(self, capsys: Capture, command: str, which: list[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            main([command, *which])
+        assert caught.value.code == ExitCode.USAGE
+        assert f"procscope {command}: error: " in capsys.readouterr().err
+
+    def test_no_daemon(
+        self, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        line = failed(capsys, "attach", "--all", "--mountpoint", str(tmp_path))
+        assert f"no daemon serves at {tmp_path}: start `procscope serve`" in line

@@ -65,7 +65,12 @@ def test_every_command_and_option_is_there(capsys: pytest.CaptureFixture[str], s
 def test_bash_completes_commands(capsys: pytest.CaptureFixture[str]) -> None:
     source = script(capsys, "bash")
     assert complete_in_bash(source, ["procscope", ""]) == {*NAMES, "--help", "--version"}
-    assert complete_in_bash(source, ["procscope", "s"]) == {"serve", "show"}
+    assert complete_in_bash(source, ["procscope", "s"]) == {
+        "serve",
+        "show",
+        "status",
+        "stop",
+    }
     assert complete_in_bash(source, ["procscope", "--v"]) == {"--version"}
     assert complete_in_bash(source, ["procscope", "x"]) == set()
 

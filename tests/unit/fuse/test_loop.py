@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from typing import cast
 
 import pytest
 
-from procscope.fuse import wire
-from procscope.fuse.loop import REQUEST_BUFFER_BYTES, RequestLoop, serve
+from procscope.fuse import opcodes, wire
+from procscope.fuse.loop import PrivateSlots, RequestHandler, RequestLoop, Responder, serve
 from procscope.fuse.replies import Reply
+from procscope.ids import Pid
 from tests.unit.fuse.memory import (
     CONTENT,
     UNIQUE,
@@ -25,7 +28,6 @@ from tests.unit.fuse.memory import (
 )
 
 Pair = tuple[socket.socket, socket.socket]
-WhenWaiting = Callable[[RequestLoop, Callable[[], None]], None]
 
 
 class Answers:
@@ -57,10 +59,21 @@ def test_requests_are_answered_in_order_until_the_end(pair: Pair) -> None:
     assert kernel.recv(65536) == b""
 
 
+def loop_of(
+    server: socket.socket,
+    handler: RequestHandler | None = None,
+    slots: PrivateSlots | None = None,
+    group_of: Callable[[Pid], Hashable] = lambda pid: pid,
+) -> RequestLoop:
+    responder = Responder(server.fileno(), handler or session(), slots or PrivateSlots(8))
+    return RequestLoop(responder, group_of=group_of)
+
+
 def test_the_buffer_tells_whether_a_request_is_unanswered(pair: Pair) -> None:
     """Its length stands in the first four bytes while it is worked on, and 0 afterwards."""
     kernel, server = pair
-    buffer = memoryview(bytearray(REQUEST_BUFFER_BYTES))
+    slots = PrivateSlots()
+    (buffer,) = slots.buffers
     lengths = []
 
     def handle(message: memoryview) -> Reply:
@@ -69,7 +82,7 @@ def test_the_buffer_tells_whether_a_request_is_unanswered(pair: Pair) -> None:
 
     kernel.send(read_request(0, 10))
     kernel.shutdown(socket.SHUT_WR)
-    serve(server.fileno(), Answers(handle), buffer=buffer)
+    loop_of(server, Answers(handle), slots).run()
     assert lengths == [80]
     assert bytes(buffer[:4]) == bytes(4)
 
@@ -107,22 +120,31 @@ def test_a_reply_that_nobody_takes_does_not_end_the_loop(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("end", [errno.ENODEV, errno.ECONNABORTED])
-def test_reading_goes_on_until_the_mount_is_gone(monkeypatch: pytest.MonkeyPatch, end: int) -> None:
+def test_reading_goes_on_until_the_mount_is_gone(pair: Pair, end: int) -> None:
     """A request that was interrupted, or taken by another worker, is no end."""
-    results = [errno.ENOENT, errno.EINTR, errno.EAGAIN, end]
+    results = [errno.ENOENT, errno.EINTR, end]
 
-    def readv(fd: int, buffers: object) -> int:
-        raise OSError(results.pop(0), "injected")
+    class Device:
+        def readinto(self, buffer: object) -> int:
+            raise OSError(results.pop(0), "injected")
 
-    monkeypatch.setattr(os, "readv", readv)
-    serve(-1, session())
+        def close(self) -> None:
+            """Nothing is open."""
+
+    loop = loop_of(pair[1])
+    loop._device.close()
+    loop._device = cast("io.FileIO", Device())
+    loop.run()
     assert results == []
 
 
 def test_a_descriptor_that_cannot_be_read_is_an_error() -> None:
     """Not a loop that runs hot."""
+    reader, writer = os.pipe()
+    os.close(reader)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        serve(-1, session())
+        serve(writer, session())
+    os.close(writer)
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
@@ -148,19 +170,94 @@ def test_a_reply_to_a_request_that_is_gone_is_dropped(
     assert caplog.records == []
 
 
-def test_stop_while_working_ends_after_the_answer(pair: Pair) -> None:
-    """The request that is worked on is answered, the next one left to others."""
+def send(kernel: socket.socket, unique: int, pid: int, *, opcode: int = 1) -> None:
+    body = bytes(24) if opcode == opcodes.FUSE_RELEASE else b"file\0"
+    kernel.send(request(opcode, body, unique=unique, pid=pid))
+
+
+def answered(kernel: socket.socket, count: int) -> list[int]:
+    return [wire.fuse_out_header.unpack(kernel.recv(65536))["unique"] for _ in range(count)]
+
+
+def test_each_group_has_its_turn(pair: Pair) -> None:
+    """However many requests of another one came before."""
+    kernel, server = pair
+    for unique in range(1, 7):
+        send(kernel, unique, pid=1)
+    send(kernel, 7, pid=2)
+    kernel.shutdown(socket.SHUT_WR)
+    loop_of(server).run()
+    assert answered(kernel, 7) == [1, 7, 2, 3, 4, 5, 6]
+
+
+def test_who_comes_while_others_wait_has_a_turn_after_one_more_of_theirs(pair: Pair) -> None:
+    kernel, server = pair
+    for unique in range(1, 5):
+        send(kernel, unique, pid=1)
+
+    def handle(message: memoryview) -> Reply:
+        if wire.fuse_in_header.unpack(message)["unique"] == 2:
+            send(kernel, 9, pid=2)
+            kernel.shutdown(socket.SHUT_WR)
+        return session().handle(message)
+
+    loop_of(server, Answers(handle)).run()
+    assert answered(kernel, 5) == [1, 2, 3, 9, 4]
+
+
+def test_files_that_are_closed_wait_for_nobodys_turn(pair: Pair) -> None:
+    """RELEASE comes without a pid; after each answer one of them is answered too."""
+    kernel, server = pair
+    for unique in range(1, 4):
+        send(kernel, unique, pid=0, opcode=opcodes.FUSE_RELEASE)
+    for unique in range(4, 6):
+        send(kernel, unique, pid=unique)
+    kernel.shutdown(socket.SHUT_WR)
+    loop_of(server).run()
+    assert answered(kernel, 5) == [4, 1, 5, 2, 3]
+
+
+def test_more_requests_than_slots_are_answered(pair: Pair) -> None:
+    kernel, server = pair
+    for unique in range(1, 30):
+        send(kernel, unique, pid=unique % 3)
+    kernel.shutdown(socket.SHUT_WR)
+    loop_of(server, slots=PrivateSlots(3)).run()
+    assert sorted(answered(kernel, 29)) == list(range(1, 30))
+
+
+def test_one_request_alone_is_not_asked_whose_it_is(pair: Pair) -> None:
+    kernel, server = pair
+    asked: list[Pid] = []
+
+    def handle(message: memoryview) -> Reply:
+        if wire.fuse_in_header.unpack(message)["unique"] == 1:
+            send(kernel, 2, pid=1)
+        else:
+            loop.stop()
+        return session().handle(message)
+
+    loop = loop_of(server, Answers(handle), group_of=asked.append)
+    send(kernel, 1, pid=1)
+    loop.run()
+    assert answered(kernel, 2) == [1, 2]
+    assert asked == []
+
+
+def test_stop_while_working_ends_after_what_was_taken(pair: Pair) -> None:
+    """What was read is answered, the next one left to others."""
     kernel, server = pair
 
     def handle(message: memoryview) -> Reply:
         loop.stop()
+        kernel.send(read_request(10, 10))
         return session().handle(message)
 
-    loop = RequestLoop(server.fileno(), Answers(handle))
-    kernel.send(read_request(0, 10))
-    kernel.send(read_request(10, 10))
+    loop = loop_of(server, Answers(handle))
+    send(kernel, 1, pid=1)
+    send(kernel, 2, pid=1)
     loop.run()
-    assert payload(kernel.recv(65536)) == CONTENT[:10]
+    assert answered(kernel, 2) == [1, 2]
     assert server.recv(65536) == bytes(read_request(10, 10))
 
 
@@ -168,55 +265,56 @@ def test_stop_before_run_serves_nothing(pair: Pair) -> None:
     """A signal that comes early is not lost."""
     kernel, server = pair
     kernel.send(read_request(0, 10))
-    loop = RequestLoop(server.fileno(), session())
+    loop = loop_of(server)
     loop.stop()
     loop.run()
-    assert loop.receive() is None
     assert server.recv(65536) == bytes(read_request(0, 10))
 
 
-@pytest.fixture
-def when_waiting() -> Iterator[WhenWaiting]:
-    """Call a function once from a signal handler, as soon as a loop waits for a request."""
-
-    def arm(loop: RequestLoop, call: Callable[[], None]) -> None:
-        def handler(number: int, frame: FrameType | None) -> None:
-            if loop._waiting:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                call()
-
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-
-    before = signal.getsignal(signal.SIGALRM)
-    yield arm
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def test_stop_from_a_signal_handler_ends_a_blocking_read(
-    pair: Pair, when_waiting: WhenWaiting
-) -> None:
+def test_stop_from_a_signal_handler_ends_the_waiting(pair: Pair) -> None:
     """Nothing is ever sent: without `stop` this would not end."""
-    loop = RequestLoop(pair[1].fileno(), session())
-    when_waiting(loop, loop.stop)
-    loop.run()
+    before = signal.getsignal(signal.SIGALRM)
+    loop = loop_of(pair[1])
+    signal.signal(signal.SIGALRM, lambda *_: loop.stop())
+    wakeup = signal.set_wakeup_fd(loop.wakeup_fd)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        loop.run()
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGALRM, before)
 
 
-def test_a_request_that_came_together_with_the_signal_is_answered(
-    pair: Pair, when_waiting: WhenWaiting
-) -> None:
-    """The read has filled the buffer, and the signal handler hides its result."""
+@pytest.mark.parametrize("seed", range(20))
+def test_a_signal_at_any_moment_loses_no_request(pair: Pair, seed: int) -> None:
+    """Each request is answered, or still with the kernel: never neither, never both."""
     kernel, server = pair
-    buffer = memoryview(bytearray(REQUEST_BUFFER_BYTES))
-    loop = RequestLoop(server.fileno(), session(), buffer=buffer)
+    loop = loop_of(server, slots=PrivateSlots(4))
+    before = signal.getsignal(signal.SIGALRM)
+    signal.signal(signal.SIGALRM, lambda *_: loop.stop())
+    for unique in range(1, 60):
+        send(kernel, unique, pid=unique % 4)
+    signal.setitimer(signal.ITIMER_REAL, 0.00002 * (seed + 1))
+    try:
+        loop.run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    kernel.setblocking(False)
+    found = received(kernel, wire.fuse_out_header) + received(server, wire.fuse_in_header)
+    assert sorted(found) == list(range(1, 60))
 
-    def stop() -> None:
-        message = read_request(0, 10)
-        buffer[: len(message)] = message
-        loop.stop()
 
-    when_waiting(loop, stop)
-    loop.run()
-    assert payload(kernel.recv(65536)) == CONTENT[:10]
-    assert bytes(buffer[:4]) == bytes(4)
+def received(end: socket.socket, header: wire.Layout) -> list[int]:
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(header.unpack(end.recv(65536))["unique"])
+    return found
+
+
+def test_nothing_stays_open(pair: Pair) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pair[0].shutdown(socket.SHUT_WR)
+    loop_of(pair[1]).run()
+    assert len(os.listdir("/proc/self/fd")) == before

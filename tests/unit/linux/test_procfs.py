@@ -42,6 +42,12 @@ def test_a_start_that_is_no_number_is_a_value_error(start: bytes) -> None:
         parse_task_stat(line)
 
 
+@pytest.mark.parametrize("state", [b"RS", b"\x1c\0h"])
+def test_a_state_of_more_than_one_letter_is_a_value_error(state: bytes) -> None:
+    with pytest.raises(ValueError, match="not a stat line"):
+        parse_task_stat(b"7 (a) %s %s 5\n" % (state, _REST[:-2]))
+
+
 def test_the_stat_of_this_process_is_read() -> None:
     stat = parse_task_stat(Path("/proc/self/stat").read_bytes())
     assert stat.state == "R"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,4 +57,67 @@ def test_a_missing_call_is_told_with_the_kernels_release(monkeypatch: pytest.Mon
     monkeypatch.setattr("ctypes.get_errno", lambda: errno.ENOSYS)
     with pytest.raises(OSError, match=os.uname().release) as caught:
         syscalls.setns(-1, 0)
+    assert caught.value.errno == errno.ENOSYS
+
+
+def test_a_walk_follows_only_what_it_may(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/file").touch()
+    (tmp_path / "in/link").symlink_to("file")
+    top = os.open(tmp_path / "in", os.O_PATH)
+    try:
+        beneath = syscalls.RESOLVE_BENEATH
+        found = syscalls.openat2(top, "link", os.O_RDONLY, beneath)
+        assert os.path.samestat(os.fstat(found), os.stat(tmp_path / "in/file"))
+        assert not os.get_inheritable(found)
+        os.close(found)
+        refused = [
+            ("link", beneath | syscalls.RESOLVE_NO_SYMLINKS, errno.ELOOP),
+            ("../in/file", beneath, errno.EXDEV),
+            ("none", beneath, errno.ENOENT),
+        ]
+        for path, resolve, number in refused:
+            with pytest.raises(OSError, match="openat2: ") as caught:
+                syscalls.openat2(top, path, os.O_RDONLY, resolve)
+            assert (caught.value.errno, caught.value.filename) == (number, path)
+        inside = syscalls.openat2(top, "/../file", os.O_RDONLY, syscalls.RESOLVE_IN_ROOT)
+        os.close(inside)
+    finally:
+        os.close(top)
+
+
+def test_calls_on_mounts_give_the_kernels_errno() -> None:
+    calls: dict[str, Callable[[], object]] = {
+        "open_tree": lambda: syscalls.open_tree(-1, "none", syscalls.OPEN_TREE_CLONE),
+        "move_mount": lambda: syscalls.move_mount(-1, -1),
+        "mount_setattr": lambda: syscalls.mount_setattr(-1, syscalls.MOUNT_ATTR_RDONLY),
+        "pidfd_getfd": lambda: syscalls.pidfd_getfd(-1, 0),
+    }
+    for name, call in calls.items():
+        with pytest.raises(OSError, match=f"{name}: ") as caught:
+            call()
+        assert caught.value.errno in (errno.EBADF, errno.EPERM)  # EPERM for an ordinary user
+
+
+def test_a_descriptor_of_another_process_is_this_ones_own() -> None:
+    """The other process is this one: any process may look into itself."""
+    reader, writer = os.pipe()
+    pidfd = os.pidfd_open(os.getpid())
+    copy = syscalls.pidfd_getfd(pidfd, writer)
+    try:
+        assert copy != writer
+        assert not os.get_inheritable(copy)
+        os.write(copy, b"through")
+        assert os.read(reader, 16) == b"through"
+    finally:
+        for fd in (reader, writer, pidfd, copy):
+            os.close(fd)
+
+
+def test_a_new_call_is_told_with_the_release_that_brought_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ctypes.get_errno", lambda: errno.ENOSYS)
+    with pytest.raises(OSError, match=r"it came with 5\.12") as caught:
+        syscalls.mount_setattr(-1, syscalls.MOUNT_ATTR_RDONLY)
     assert caught.value.errno == errno.ENOSYS

@@ -45,13 +45,15 @@ class Scene:
         self.host.proc.add(HOST_PID)
         self.host.proc.add(SMALL_PID, "0::/small\n")
         self.host.proc.add(LARGE_PID, "0::/large\n")
-        self.contents = HandleStore(1, SLOTS)
-        self.contents.adopt(0)
+        self.contents = HandleStore.create(1, SLOTS)
+        self.contents.adopt_part(0)
         self.renders = 0
         self.text = b""
         self.tree = self.make_tree({**VIEWS, "swaps": View("swaps", self._render)})
 
-    def make_tree(self, views: Mapping[str, View], *, with_cpu_folder: bool = True) -> LiveTree:
+    def make_tree(
+        self, views: Mapping[str, View], *, with_cpu_folder: bool = True, reuse_ns: int = 0
+    ) -> LiveTree:
         self.observatory = self.host.observatory()
         self.identifier = Identifier(self.host.proc.path)
         return LiveTree(
@@ -60,6 +62,7 @@ class Scene:
             self.contents,
             views,
             with_cpu_folder=with_cpu_folder,
+            reuse_ns=reuse_ns,
         )
 
     def _render(self, _host: HostFiles, _container: ContainerObserver) -> bytes:
@@ -141,7 +144,7 @@ def test_a_name_of_any_bytes_is_enoent(scene: Scene) -> None:
 
 def test_chosen_files_only(scene: Scene) -> None:
     scene.close()
-    scene.contents = HandleStore(1, SLOTS)
+    scene.contents = HandleStore.create(1, SLOTS)
     scene.tree = scene.make_tree({"meminfo": VIEWS["meminfo"]}, with_cpu_folder=False)
     assert [entry.name for entry in scene.list("")] == [b".", b"..", b"proc"]
     assert [entry.name for entry in scene.list("proc")] == [b".", b"..", b"meminfo"]

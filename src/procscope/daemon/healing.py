@@ -1,0 +1,117 @@
+"""Containers whose mounts are dead get living ones; before a planned stop all are taken away.
+
+The work is done in processes of their own: the supervisor has workers to look after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterable
+
+from procscope.daemon.config import LXCFS_MOUNTPOINT, ServeConfig
+from procscope.errors import ProcscopeError
+from procscope.inject.attach import (
+    detach_all,
+    detached_from_json,
+    detached_to_json,
+    heal_all,
+    reattach,
+    taken_away,
+)
+from procscope.inject.model import Detached, FileResult, NamespaceResult, Outcome, Source
+from procscope.linux.processes import has_ended
+
+_log = logging.getLogger(__name__)
+_DETACHED = "detached.json"
+_DETACHING_S = 60.0
+
+
+def source_of(config: ServeConfig, device: str) -> Source:
+    """Return what is attached to containers: the files of this daemon's mount."""
+    return Source(config.mountpoint, device, also_lxcfs=config.mountpoint == LXCFS_MOUNTPOINT)
+
+
+def heal(config: ServeConfig, source: Source) -> None:
+    """Replace every dead mount, and attach again what the last planned stop took away."""
+    try:
+        healed = heal_all(source, proc=config.proc)
+        _report("attached again", healed, (Outcome.REPLACED, Outcome.ATTACHED))
+        again = reattach(_what_was_taken_away(config), source, proc=config.proc)
+        _report("given back", again, (Outcome.REPLACED, Outcome.ATTACHED))
+    except (ProcscopeError, OSError) as error:
+        _log.error("containers are not looked after: %s", error)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(config.state_directory, _DETACHED))
+
+
+def take_away(config: ServeConfig, source: Source) -> None:
+    """Take the files away from every container, in a child process, and wait for it.
+
+    What was taken away is written down for the next start.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _take_away(config, source)
+        except BaseException:  # noqa: BLE001 - the process ends here whatever it was
+            _log.exception("containers keep mounts that end now")
+        finally:
+            os._exit(0)
+    pidfd = os.pidfd_open(pid)
+    if not has_ended(pidfd, _DETACHING_S):
+        _log.error("some containers keep mounts that end now: no end after %.0f s", _DETACHING_S)
+        os.kill(pid, signal.SIGKILL)
+    os.close(pidfd)
+    os.waitpid(pid, 0)
+
+
+def _take_away(config: ServeConfig, source: Source) -> None:
+    try:
+        results = detach_all(source, proc=config.proc)
+        _report("taken away", results, (Outcome.TAKEN_AWAY,))
+        detached = taken_away(results)
+        if detached:
+            path = os.path.join(config.state_directory, _DETACHED)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(detached_to_json(detached))
+    except (ProcscopeError, OSError) as error:
+        _log.error("containers keep mounts that end now: %s", error)
+
+
+def _what_was_taken_away(config: ServeConfig) -> tuple[Detached, ...]:
+    try:
+        with open(os.path.join(config.state_directory, _DETACHED), encoding="utf-8") as file:
+            return detached_from_json(file.read())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        _log.error("what was taken away from containers is not known: %s", error)
+        return ()
+
+
+def _report(what: str, results: Iterable[NamespaceResult], good: tuple[Outcome, ...]) -> None:
+    namespaces, files = 0, 0
+    for result in results:
+        done = sum(file.outcome in good for file in result.files)
+        namespaces += bool(done)
+        files += done
+        for problem in _problems(result):
+            _log.error("process %d's container: %s", result.process.pid, problem)
+    if namespaces:
+        _log.info("%s: %d files of %d containers", what, files, namespaces)
+
+
+def _problems(result: NamespaceResult) -> Iterable[str]:
+    if result.error:
+        yield result.error
+    for file in result.files:
+        if file.outcome is Outcome.FAILED:
+            yield _failure(file)
+
+
+def _failure(file: FileResult) -> str:
+    return f"{file.mount_point}: {file.detail}"

@@ -1,0 +1,162 @@
+"""Where a daemon finds what its predecessor has left: exec, service manager, keeper, workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from procscope.daemon.config import ServeConfig
+from procscope.daemon.estate import HANDLES, SLOTS, STATE, STATE_MEMFD, Estate, close_all
+from procscope.daemon.keeper import FUSE
+from procscope.daemon.keeping import KeeperLink
+from procscope.daemon.readiness import STORE_PREFIX
+from procscope.errors import ProcscopeError
+from procscope.linux import syscalls
+from procscope.linux.processes import identity_of, open_process
+
+_log = logging.getLogger(__name__)
+ENVIRONMENT_NAME = "PROCSCOPE_INHERIT"
+"""JSON that one supervisor leaves for the code that it executes: descriptors by name."""
+TRIAL_NAME = "PROCSCOPE_TRIAL"
+_FIRST_PASSED_FD = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
+_MEMFDS = {
+    f"/memfd:{STATE_MEMFD} (deleted)": STATE,
+    "/memfd:procscope-slots (deleted)": SLOTS,
+    "/memfd:procscope-handles (deleted)": HANDLES,
+    "/dev/fuse": FUSE,
+}
+
+
+@dataclass(slots=True)
+class Inheritance:
+    """What the code that was executed in this process has left."""
+
+    fds: dict[str, int] = field(default_factory=dict)
+    """The estate's, and `lock` and `reply`, each if there is one."""
+    reloads: int = 0
+    """How often this process has executed newer code, this time included."""
+
+    @classmethod
+    def from_environment(cls) -> Inheritance:
+        """Take it from the environment, where nobody else finds it afterwards."""
+        text = os.environ.pop(ENVIRONMENT_NAME, "")
+        if not text:
+            return cls()
+        try:
+            stored = json.loads(text)
+            fds = {str(name): int(fd) for name, fd in stored["fds"].items()}
+            inherited = cls(fds, int(stored["reloads"]))
+            for fd in fds.values():
+                os.set_inheritable(fd, False)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            _log.warning("$%s is of no use: %s", ENVIRONMENT_NAME, error)
+            return cls()
+        return inherited
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variable to execute newer code with; makes the descriptors inheritable."""
+        for fd in self.fds.values():
+            os.set_inheritable(fd, True)
+        return {ENVIRONMENT_NAME: json.dumps({"fds": self.fds, "reloads": self.reloads})}
+
+
+def find_estate(
+    config: ServeConfig, inherited: Inheritance, keeper: KeeperLink | None
+) -> Estate | None:
+    """Return the living estate of a predecessor of this daemon; None where there is none.
+
+    The caller must hold the daemon's lock: then no other supervisor has it.
+    """
+    for name, fds in _candidates(config, inherited, keeper):
+        if not fds:
+            continue
+        try:
+            estate = Estate.adopt(fds)
+        except ProcscopeError as error:
+            _log.error("nothing is taken over from %s: %s", name, error)
+            close_all(fds)
+            continue
+        if estate.serves(config):
+            _log.info("taking over %s from %s", config.mountpoint, name)
+            return estate
+        estate.close()
+    return None
+
+
+def _candidates(
+    config: ServeConfig, inherited: Inheritance, keeper: KeeperLink | None
+) -> Iterator[tuple[str, Mapping[str, int]]]:
+    yield (
+        "the code before",
+        {name: fd for name, fd in inherited.fds.items() if name in (FUSE, SLOTS, HANDLES, STATE)},
+    )
+    yield "the service manager", _stored_by_service_manager()
+    if keeper is not None:
+        kept: Mapping[str, int] = {}
+        try:
+            kept = keeper.get()
+        except OSError as error:
+            _log.error("nothing is taken over from the keeper: %s", error)
+        yield "the keeper", kept
+    yield from _held_by_orphans(config)
+
+
+def _stored_by_service_manager() -> Mapping[str, int]:
+    """Return the descriptors that systemd kept, see sd_listen_fds(3); each once."""
+    count, pid = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    names = os.environ.pop("LISTEN_FDNAMES", "").split(":")
+    if not count.isdecimal() or pid != str(os.getpid()):
+        return {}
+    found: dict[str, int] = {}
+    for index in range(int(count)):
+        fd = _FIRST_PASSED_FD + index
+        name = names[index] if index < len(names) else ""
+        with contextlib.suppress(OSError):
+            os.set_inheritable(fd, False)
+            if name.startswith(STORE_PREFIX) and name not in found:
+                found[name.removeprefix(STORE_PREFIX)] = fd
+            else:
+                os.close(fd)
+    return found
+
+
+def _held_by_orphans(config: ServeConfig) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """Yield the descriptors of workers that a dead supervisor has left (pidfd_getfd(2))."""
+    for entry in os.listdir(config.proc):
+        if entry.isdecimal() and _comm(config.proc, entry).startswith("procscope-w"):
+            fds = _copy_descriptors(int(entry), config)
+            if STATE in fds:
+                yield f"worker {entry}", fds
+            else:
+                close_all(fds)
+
+
+def _comm(proc: str, pid: str) -> str:
+    try:
+        with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _copy_descriptors(pid: int, config: ServeConfig) -> dict[str, int]:
+    identity = identity_of(pid, config.proc)
+    pidfd = open_process(identity, config.proc) if identity is not None else None
+    if pidfd is None:
+        return {}
+    found: dict[str, int] = {}
+    folder = f"{config.proc}/{pid}/fd"
+    with contextlib.suppress(OSError):
+        # Only root may look there, and only root's processes are taken for workers.
+        if os.stat(folder).st_uid == os.geteuid():
+            for name in os.listdir(folder):
+                what = _MEMFDS.get(os.readlink(f"{folder}/{name}"))
+                if what is not None and what not in found:
+                    found[what] = syscalls.pidfd_getfd(pidfd, int(name))
+    os.close(pidfd)
+    return found

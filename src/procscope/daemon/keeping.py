@@ -1,0 +1,134 @@
+"""The daemon's side of its keeper: starting one, giving it descriptors, getting them back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+
+from procscope.daemon import keeper, sockets
+
+_log = logging.getLogger(__name__)
+_TIMEOUT_S = 5.0
+_LISTENER_FD = 3
+_MAX_FDS = 1 << 20
+
+
+class KeeperLink:
+    """A connection to the keeper of one mountpoint."""
+
+    def __init__(self, connection: socket.socket, mountpoint: str) -> None:
+        """Raises OSError where it does not answer."""
+        self._connection = connection
+        self._mountpoint = mountpoint
+        # The kernel knows only who made the socket listen, which was the daemon.
+        self.pid = self._hello()
+
+    def _hello(self) -> int:
+        reply, fds = self._ask("hello")
+        _close(fds)
+        pid = reply.get("pid")
+        return pid if isinstance(pid, int) else 0
+
+    def put(self, held: Mapping[str, int]) -> None:
+        """Have these descriptors kept. Raises OSError."""
+        _, fds = self._ask("put", held)
+        _close(fds)
+
+    def get(self) -> dict[str, int]:
+        """Return new descriptors of all that is kept, by name. Raises OSError."""
+        reply, fds = self._ask("get")
+        names = reply.get("names")
+        if isinstance(names, list) and len(names) == len(fds):
+            return {str(name): fd for name, fd in zip(names, fds, strict=True)}
+        _close(fds)
+        raise OSError("the keeper's answer is of no use")
+
+    def drop(self) -> None:
+        """Have the keeper end."""
+        with contextlib.suppress(OSError):
+            self._ask("drop")
+        self.close()
+
+    def has_ended(self) -> bool:
+        """Tell whether the keeper is gone."""
+        poll = select.poll()
+        poll.register(self._connection, 0)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Leave the keeper alone."""
+        self._connection.close()
+
+    def _ask(
+        self, operation: str, held: Mapping[str, int] | None = None
+    ) -> tuple[dict[str, object], list[int]]:
+        sockets.send(self._connection, *keeper.request(operation, self._mountpoint, held or {}))
+        data, fds = sockets.receive(self._connection)
+        try:
+            reply = sockets.parse(data)
+        except ValueError as error:
+            _close(fds)
+            raise OSError(f"the keeper's answer is of no use: {error}") from None
+        if reply.get("ok") is not True:
+            _close(fds)
+            raise OSError(f"the keeper refused: {reply.get('error')}")
+        return reply, fds
+
+
+def find_keeper(state_directory: str, mountpoint: str) -> KeeperLink | None:
+    """Return a link to the keeper that runs; None where none does."""
+    try:
+        return _link(state_directory, mountpoint)
+    except OSError:
+        return None
+
+
+def start_keeper(state_directory: str, mountpoint: str) -> KeeperLink:
+    """Start a keeper and return a link to it. Raises OSError."""
+    listener = sockets.listen(state_directory, keeper.SOCKET_NAME)
+    with contextlib.closing(listener):
+        pid = os.fork()
+        if pid == 0:
+            _become_keeper(listener, mountpoint)
+        _, status = os.waitpid(pid, 0)
+    if status:
+        raise OSError(f"the keeper ended with status {os.waitstatus_to_exitcode(status)}")
+    return _link(state_directory, mountpoint)
+
+
+def _link(state_directory: str, mountpoint: str) -> KeeperLink:
+    connection = sockets.connect(state_directory, keeper.SOCKET_NAME, _TIMEOUT_S)
+    try:
+        return KeeperLink(connection, mountpoint)
+    except OSError:
+        connection.close()
+        raise
+
+
+def _become_keeper(listener: socket.socket, mountpoint: str) -> None:
+    """Execute the keeper in this forked process, with nothing of the daemon's but the socket."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        listening = os.dup2(listener.fileno(), _LISTENER_FD)
+        # What the daemon was started with, such as somebody's pipe, would be held open for ever.
+        os.closerange(_LISTENER_FD + 1, _MAX_FDS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", keeper.__name__, mountpoint, str(listening)],
+        )
+    finally:
+        os._exit(1)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

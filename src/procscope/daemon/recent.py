@@ -1,0 +1,114 @@
+"""The last renderings, for whoever asks for the same within milliseconds, in shared memory.
+
+A container that reads as fast as it can costs a rendering every few milliseconds, not one for each
+read. Each worker has a table of its own, which it alone writes, so that no lock is needed; it looks
+into those of all. A place in the table belongs to a hash with a secret key, so that nobody chooses
+whose place is taken, and a content is given out only for the whole hash that it was noted with.
+
+What is given out is never older than what any worker has given out before, or a counter could go
+back. Every worker notes a rendering before it gives it out, with the times at which it began and
+ended. The newest one at a place is used only if it began after every other had ended: of two that
+were made at the same time nobody can say which is newer, and then a third is made.
+
+A table begins with the headers of its places, 64-bit words, then come the contents:
+
+version   odd while the place is being written
+key       two words
+began     on the monotonic clock, in nanoseconds
+ended     never decreases, whichever container has the place
+length    of the content; LARGE where it does not fit
+checksum  of content and key: it holds too where a processor shows stores in another order
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import time
+import zlib
+from typing import Final
+
+_PLACES: Final = 64
+_PLACE_BYTES: Final = 64 << 10
+_HEADER_WORDS: Final = 8
+_VERSION, _KEY, _KEY_REST, _BEGAN_NS, _ENDED_NS, _LENGTH, _CHECKSUM = range(7)
+_LARGE: Final = _PLACE_BYTES + 1
+_HEADERS_BYTES: Final = -(-_PLACES * _HEADER_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
+TABLE_BYTES: Final = _HEADERS_BYTES + _PLACES * _PLACE_BYTES
+_KNOWN_KEYS: Final = 4096
+_MOST_VERSION: Final = (1 << 62) - 1
+
+_Key = tuple[int, int]
+
+
+class RecentRenderings:
+    """The tables of all workers, in `memory`; `secret` is the same for all of them."""
+
+    def __init__(self, memory: memoryview, secret: bytes) -> None:
+        self._bytes = memory
+        self._words = memory.cast("Q")
+        self._tables = range(0, len(memory), TABLE_BYTES)
+        self._secret = secret
+        self._keys: dict[str, _Key] = {}
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._words.release()
+        self._bytes.release()
+
+    def get(self, name: str, max_age_ns: int) -> bytes | None:
+        """Return the last rendering of `name`, if it was begun no longer ago; else None."""
+        key = self._key(name)
+        words = self._words
+        place = key[0] % _PLACES
+        at = place * _HEADER_WORDS
+        headers = [table // 8 + at for table in self._tables]
+        ended_ns = [words[header + _ENDED_NS] for header in headers]
+        newest_ns = max(ended_ns)
+        number = ended_ns.index(newest_ns)
+        header = headers[number]
+        began_ns, version = words[header + _BEGAN_NS], words[header + _VERSION]
+        if time.monotonic_ns() - began_ns > max_age_ns or version % 2:
+            return None
+        if any(other > began_ns for other in ended_ns[:number] + ended_ns[number + 1 :]):
+            return None
+        length, checksum = words[header + _LENGTH], words[header + _CHECKSUM]
+        if (words[header + _KEY], words[header + _KEY_REST]) != key or length > _PLACE_BYTES:
+            return None
+        start = self._tables[number] + _HEADERS_BYTES + place * _PLACE_BYTES
+        content = bytes(self._bytes[start : start + length])
+        unchanged = words[header + _VERSION] == version and words[header + _ENDED_NS] == newest_ns
+        return content if unchanged and checksum == _checksum(content, key) else None
+
+    def note(self, worker: int, name: str, content: bytes, began_ns: int) -> None:
+        """Worker number `worker` gives out a rendering that it began at `began_ns`, ended now."""
+        key = self._key(name)
+        words = self._words
+        place = key[0] % _PLACES
+        table = self._tables[worker]
+        header = table // 8 + place * _HEADER_WORDS
+        version = words[header + _VERSION] & _MOST_VERSION | 1
+        words[header + _VERSION] = version
+        words[header + _ENDED_NS] = time.monotonic_ns()
+        words[header + _KEY], words[header + _KEY_REST] = key
+        words[header + _BEGAN_NS] = began_ns
+        words[header + _LENGTH] = min(len(content), _LARGE)
+        if len(content) <= _PLACE_BYTES:
+            start = table + _HEADERS_BYTES + place * _PLACE_BYTES
+            self._bytes[start : start + len(content)] = content
+            words[header + _CHECKSUM] = _checksum(content, key)
+        words[header + _VERSION] = version + 1
+
+    def _key(self, name: str) -> _Key:
+        key = self._keys.get(name)
+        if key is None:
+            if len(self._keys) >= _KNOWN_KEYS:
+                self._keys.clear()
+            digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
+            key = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+            self._keys[name] = key
+        return key
+
+
+def _checksum(content: bytes, key: _Key) -> int:
+    return zlib.crc32(content, key[1] & 0xFFFFFFFF)

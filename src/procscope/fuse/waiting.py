@@ -1,0 +1,44 @@
+"""Waiting for a descriptor beside other processes, and being woken by a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+
+_DRAIN_BYTES = 4096
+
+
+class Waiter:
+    """Waits until `fd` can be read, or `wake` is called."""
+
+    def __init__(self, fd: int) -> None:
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._epoll = select.epoll()
+        self._epoll.register(self._reader, select.EPOLLIN)
+        # Of all processes that wait for the same descriptor, one is woken (ep_poll_callback() in
+        # fs/eventpoll.c).
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    @property
+    def wakeup_fd(self) -> int:
+        """A byte written here ends `wait`, also one that comes before it."""
+        return self._writer
+
+    def wait(self) -> None:
+        """Wait, for ever where nothing comes."""
+        for fd, _ in self._epoll.poll():
+            if fd == self._reader:
+                os.read(self._reader, _DRAIN_BYTES)
+
+    def wake(self) -> None:
+        """End `wait`, or the next one."""
+        # A pipe that is full wakes as well.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        """Close everything but the descriptor that was waited for."""
+        self._epoll.close()
+        os.close(self._reader)
+        os.close(self._writer)

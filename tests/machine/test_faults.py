@@ -1,0 +1,47 @@
+"""The faults level on an old and on the newest kernel: 500 kills in full, all else scaled.
+
+What needs a Docker engine is left out: it runs on the machine itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine.harness.guest_tests import copy_project, follow, start_pytest
+from tests.machine.harness.machine import Machine
+from tests.machine.harness.spec import MachineSpec
+
+LIMIT_S = 1500.0
+SLOWNESS = {"PROCSCOPE_TEST_SLOWNESS": "15"}
+KERNELS = {
+    "linux-6.1": MachineSpec(kernel_suite="bookworm", cpus=2, memory_mib=1536, scratch_mib=0),
+    "newest": MachineSpec(kernel_suite="sid", cpus=2, memory_mib=1536, scratch_mib=0),
+}
+OPTIONS = ("-v", "--tb=short", "--durations=10")
+# Memory is measured where it is not 20 times slower to fill it.
+LEFT_OUT = ("tests/faults/test_docker.py", "tests/faults/test_many_containers.py")
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A machine with one of the kernels, and the project."""
+    with Machine(KERNELS[request.param]) as machine:
+        copy_project(machine)
+        print(f"{request.param}: {machine.kernel_release}")
+        yield machine
+
+
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_500_workers_killed_lose_no_read(kernel: Machine) -> None:
+    tests = ("tests/faults/test_workers.py", "-k", "500")
+    assert follow(start_pytest(kernel, (*tests, *OPTIONS), SLOWNESS), timeout_s=LIMIT_S).status == 0
+
+
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_a_tenth_of_the_level_holds(kernel: Machine) -> None:
+    ignored = (word for path in LEFT_OUT for word in ("--ignore", path))
+    tests = ("tests/faults", "-k", "not 500", *ignored, *OPTIONS)
+    variables = {**SLOWNESS, "PROCSCOPE_FAULTS_SCALE": "0.1"}
+    assert follow(start_pytest(kernel, tests, variables), timeout_s=LIMIT_S).status == 0
