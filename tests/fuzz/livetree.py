@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import struct
 import tempfile
@@ -28,6 +29,7 @@ SMALL_KB, LARGE_KB = 64 << 10, 512 << 10
 _PIDS = {5: "", 10: "0::/small\n", 20: "0::/large\n"}
 _TOTAL_KB = {5: 1 << 20, 10: SMALL_KB, 20: LARGE_KB}
 _MOST_REQUESTS = 24
+_MOST_DESCRIPTORS = 200
 _MEMINFO = named_nodeid("proc/meminfo")
 _NODE_AT, _PID_AT, _FH_AT = 16, 32, HEADER
 _WITH_HANDLE = (opcodes.FUSE_READ, opcodes.FUSE_RELEASE, opcodes.FUSE_READDIR)
@@ -66,6 +68,7 @@ class Scene:
             )
             self.session.handle(memoryview(header + body))
         self.handles = [0]
+        require(len(os.listdir("/proc/self/fd")) < _MOST_DESCRIPTORS, "descriptors are lost")
 
 
 @cache

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +33,13 @@ LOCKED_DOWN = {"ro", "nosuid", "nodev", "noexec"}
 TARGETS = {f"/{name}" for name in DEFAULT_FILES}
 MEMINFO = "/proc/meminfo"
 CPU_FOLDER = "/sys/devices/system/cpu"
-ENOTCONN = 107
+GONE = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
-def source_of(served: Daemon, former: Collection[str] = ()) -> Source:
-    """The daemon. Views of other ones on this machine are not its business."""
+def source_of(served: Daemon, name: str = "") -> Source:
+    """The daemon. Views of other ones on this machine are not its business, but those called so."""
     mounts = [one for one in read_mountinfo() if one.mount_point == str(served.mountpoint)]
-    return Source(str(served.mountpoint), mounts[-1].device, former=frozenset(former))
+    return Source(str(served.mountpoint), mounts[-1].device, name=name or str(served.mountpoint))
 
 
 # What an agent does: a forked child needs a parent with one thread.
@@ -124,6 +126,24 @@ class TestAttach:
         result = host.call(attach, running.process, source)
         assert set(outcomes(result).values()) == {Outcome.ALREADY}
         assert running.mounts() == before
+
+    def test_several_at_once_do_not_stack(self, served: Daemon, host: Agent, running: Box) -> None:
+        source = source_of(served)
+        with agent() as second, agent() as third:
+            everybody = (host, second, third)
+            for one in everybody:
+                one.send(attach, running.process, source)
+            for one in everybody:
+                one.receive()
+        assert [len(running.at(target)) for target in TARGETS] == [1] * len(TARGETS)
+
+    def test_a_namespace_that_its_container_locks_is_given_up(
+        self, served: Daemon, host: Agent, running: Box
+    ) -> None:
+        with open(f"/proc/{running.pid}/ns/mnt") as namespace:
+            fcntl.flock(namespace, fcntl.LOCK_EX)
+            said = host.call(refusal, running.process, source_of(served))
+        assert said == "another process has locked its mount namespace: try again"
 
     def test_detach_gives_the_hosts_files_back(
         self, served: Daemon, host: Agent, reader: Agent, running: Box
@@ -273,9 +293,8 @@ class TestHealing:
 
     def crash(self, mine: Daemon, served: Daemon) -> Source:
         """Let it crash, and have another one take its place."""
-        dead = source_of(mine).device
         mine.kill()
-        return source_of(served, former=[dead])
+        return source_of(served, name=str(mine.mountpoint))
 
     def heal(self, host: Agent, one: Box, source: Source) -> NamespaceResult:
         """Heal every container, and return what was done in one."""
@@ -303,7 +322,7 @@ class TestHealing:
             source = self.crash(mine, served)
             files = (MEMINFO, f"{tmp_path}/file", f"{tmp_path}/folder/proc/meminfo")
             for path in files:
-                assert reader.call(agents.errno_of, agents.read, one.path(path)) == ENOTCONN
+                assert reader.call(agents.errno_of, agents.read, one.path(path)) in GONE
             result = self.heal(host, one, source)
             assert not result.failed
             assert {(file.outcome, file.detail) for file in result.files} == {
@@ -357,7 +376,7 @@ class TestHealing:
         theirs = source_of(served)
         host.call(attach, running.process, theirs)
         before = running.mounts()
-        anybodys = replace(source_of(mine), former=frozenset({theirs.device}))
+        anybodys = replace(source_of(mine), name=theirs.name)
         for result in (
             host.call(attach, running.process, anybodys),
             host.call(detach, running.process, anybodys),
@@ -377,7 +396,7 @@ class TestHealing:
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:
-            source = replace(source_of(served), former=frozenset({theirs.device}))
+            source = replace(source_of(served), name=theirs.name)
             files = ["proc/meminfo", "proc/stat"]
             result = host.call(attach_within, running.process, source, 0.5, files)
         finally:

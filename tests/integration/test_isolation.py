@@ -122,10 +122,6 @@ def test_a_file_that_was_passed_on_has_what_its_opener_saw(
     victim.call(os.close, opened)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what another container has made anew in a file that it was given stays in it",
-)
 def test_a_file_that_was_passed_on_does_not_bring_the_others_view_back(
     mount: Path, attacker: Agent, victim: Agent
 ) -> None:
@@ -159,7 +155,6 @@ def test_fanotify_opens_ones_own_view(mount: Path, attacker: Agent, victim: Agen
 
 
 @pytest.mark.skipif(len(ONLINE) < 2, reason="all containers see the same CPUs")
-@pytest.mark.xfail(strict=True, reason="the kernel keeps the attributes of the last stat(2)")
 def test_the_size_in_stat_is_of_ones_own_view(
     mount: Path, attacker: Agent, victim: Agent, tmp_path: Path
 ) -> None:
@@ -177,7 +172,6 @@ def test_the_size_in_stat_is_of_ones_own_view(
     assert sizes == lengths
 
 
-@pytest.mark.xfail(strict=True, reason="a lease belongs to the inode, which all containers share")
 def test_nobody_can_make_others_wait_with_a_lease(
     mount: Path, attacker: Agent, victim: Agent
 ) -> None:

@@ -210,7 +210,8 @@ def test_any_worker_answers_for_a_file_that_another_has_opened(
         one.send(hold_open, str(mount / "proc/stat"), 300)
     assert [one.receive() for one in (inside, host)] == [0, 0]
     shares = [syscalls_of(pid) - calls for pid, calls in zip(workers, before, strict=True)]
-    assert min(shares) > sum(shares) / 20, shares
+    # Whoever is awake already takes the next request too: equal shares are not wanted.
+    assert min(shares) > sum(shares) / 100, shares
 
 
 def hold_thousands(path: str, count: int) -> list[int]:

@@ -24,6 +24,7 @@ ABSENT_SECONDS = 0.5
 """How long a missing file is not looked for again. A controller can be switched on later
 (`cgroup.subtree_control`), and a changed limit must show within a second."""
 
+_RUN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 NoContent = Literal[Missing.ABSENT, Missing.UNREADABLE]
 Content = bytes | NoContent
 Clock = Callable[[], float]
@@ -177,7 +178,11 @@ class CgroupDirectory:
         return file.read()
 
     def read(self, name: str) -> Content:
-        """Return the file `name`, or why there is nothing. Raises CgroupGone only."""
+        """Return the file `name`, or why there is nothing.
+
+        Raises CgroupGone, and OSError where this process has run out of something: that says
+        nothing of the file, and a limit must not be taken for none.
+        """
         absent_until = self._absent_until.get(name)
         if absent_until is not None and self._clock() < absent_until:
             return Missing.ABSENT
@@ -188,7 +193,9 @@ class CgroupDirectory:
         except FileNotFoundError:
             self._absent_until[name] = self._clock() + ABSENT_SECONDS
             return Missing.ABSENT
-        except OSError:
+        except OSError as error:
+            if error.errno in _RUN_OUT:
+                raise
             return Missing.UNREADABLE
         if absent_until is not None:
             del self._absent_until[name]

@@ -14,7 +14,8 @@ from procscope.cli.serve import parse_files
 from procscope.containers.container import Container
 from procscope.containers.listing import find_container, list_containers
 from procscope.containers.names import names_of
-from procscope.daemon.config import DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT
+from procscope.daemon.config import DEFAULT_MOUNTPOINT, ServeConfig
+from procscope.daemon.healing import source_of
 from procscope.daemon.mountpoint import mounted_at
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.inject.model import NamespaceResult, Outcome, Source
@@ -89,8 +90,8 @@ def _source(mountpoint: str, *, needs_daemon: bool) -> Source:
     """The daemon; without one, what was left by it can still be taken away."""
     mountpoint = os.path.realpath(mountpoint)
     mount = mounted_at(mountpoint)
-    also_lxcfs = mountpoint == LXCFS_MOUNTPOINT
-    source = Source(mountpoint, mount.device if mount is not None else "", also_lxcfs)
+    config = ServeConfig(mountpoint=mountpoint)
+    source = source_of(config, mount.device if mount is not None else "")
     if needs_daemon and (mount is None or not source.owns(mount)):
         raise ProcscopeError(
             f"no daemon serves at {mountpoint}",

@@ -15,6 +15,7 @@ length      of the content, in bytes
 reads       how often the content was read from its start
 version     odd while the content is being replaced; a reader that sees it change reads again
 opener      the number of the OPEN that it was made for
+owner       the number of the container that it was made for
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _STORE_WORDS = _FIXED_WORDS + 2 * _MOST_CLASSES
 class."""
 
 _FREE, _IN_USE, _RELEASED = 0, 1, 2
-_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER = range(6)
+_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER, _OWNER = range(7)
 _HEADER_WORDS = 8
 _WORD_BYTES = 8
 _HEADER_BYTES = _HEADER_WORDS * _WORD_BYTES
@@ -50,6 +51,7 @@ _FIRST_HEADER_WORD = mmap.PAGESIZE // _WORD_BYTES
 
 _SLOT_BITS = 20
 _GENERATION_BITS = 63 - _SLOT_BITS
+_MOST_COUNT = (1 << 64) - 1
 _READ_TRIES = 100
 """A worker that is killed while it replaces a content leaves an odd version behind."""
 _RECLAIM_EVERY_NS = 5_000_000
@@ -229,8 +231,10 @@ class HandleStore:
                 found[self._words[word + _OPENER]] = handle
         return found
 
-    def put(self, content: bytes, opener: int = 0) -> FileHandle:
+    def put(self, content: bytes, opener: int = 0, owner: int = 0) -> FileHandle:
         """Keep `content` for the OPEN of number `opener`; 0 where no slot is left that holds it.
+
+        `owner` says whose it is, for `owner` of any worker.
 
         If a predecessor died between keeping a content for this OPEN and answering it, or just
         after that, the file has the content that was kept then.
@@ -242,7 +246,7 @@ class HandleStore:
                 continue
             slot = self._take(index)
             if slot is not None:
-                return self._fill(slot, content, opener)
+                return self._fill(slot, content, opener, owner)
         return FileHandle(0)
 
     def get(self, handle: FileHandle) -> bytes | None:
@@ -253,11 +257,17 @@ class HandleStore:
         start = self._starts[_slot_of(handle)]
         for _ in range(_READ_TRIES):
             version = self._words[word + _VERSION]
-            content = bytes(self._bytes[start : start + self._words[word + _LENGTH]])
+            length = min(self._words[word + _LENGTH], self._size_of(_slot_of(handle)))
+            content = bytes(self._bytes[start : start + length])
             if version % 2 == 0 and version == self._words[word + _VERSION]:
                 # A slot that was released meanwhile may have another file's content by now.
                 return content if self._header(handle) == word else None
         return None
+
+    def owner(self, handle: FileHandle) -> int | None:
+        """Return the `owner` that `put` was given; None where the handle is not known."""
+        word = self._header(handle)
+        return None if word is None else self._words[word + _OWNER]
 
     def count_read_from_start(self, handle: FileHandle) -> int:
         """Return how often the content was read from its start before, and count this time."""
@@ -265,7 +275,7 @@ class HandleStore:
         if word is None:
             return 0
         before = self._words[word + _READS]
-        self._words[word + _READS] = before + 1
+        self._words[word + _READS] = (before + 1) & _MOST_COUNT
         return before
 
     def replace(self, handle: FileHandle, content: bytes) -> bool:
@@ -293,7 +303,7 @@ class HandleStore:
             self._words[word + _VERSION] = version
             self._bytes[start : start + len(content)] = content
             self._words[word + _LENGTH] = len(content)
-            self._words[word + _VERSION] = version + 1
+            self._words[word + _VERSION] = (version + 1) & _MOST_COUNT
         finally:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, _WORD_BYTES, lock_at)
         return True
@@ -349,7 +359,7 @@ class HandleStore:
                 self._reclaim()
         return self._free[index].pop() if self._free[index] else None
 
-    def _fill(self, slot: int, content: bytes, opener: int) -> FileHandle:
+    def _fill(self, slot: int, content: bytes, opener: int, owner: int) -> FileHandle:
         start, word = self._starts[slot], _first_word(slot)
         before = self._words[word + _GENERATION] or self._layout.first_generation
         generation = before % ((1 << _GENERATION_BITS) - 1) + 1
@@ -358,6 +368,7 @@ class HandleStore:
         self._words[word + _READS] = 0
         self._words[word + _VERSION] = 0
         self._words[word + _OPENER] = opener
+        self._words[word + _OWNER] = owner
         self._words[word + _GENERATION] = generation
         self._words[word + _STATE] = _IN_USE
         handle = FileHandle(generation << _SLOT_BITS | slot)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable
 
 from procscope.daemon.config import LXCFS_MOUNTPOINT, ServeConfig
+from procscope.daemon.mountpoint import mount_name
 from procscope.errors import ProcscopeError
 from procscope.inject.attach import (
     detach_all,
@@ -31,7 +32,12 @@ _DETACHING_S = 60.0
 
 def source_of(config: ServeConfig, device: str) -> Source:
     """Return what is attached to containers: the files of this daemon's mount."""
-    return Source(config.mountpoint, device, also_lxcfs=config.mountpoint == LXCFS_MOUNTPOINT)
+    return Source(
+        config.mountpoint,
+        device,
+        also_lxcfs=config.mountpoint == LXCFS_MOUNTPOINT,
+        name=mount_name(config.mountpoint).source,
+    )
 
 
 def heal(config: ServeConfig, source: Source) -> None:

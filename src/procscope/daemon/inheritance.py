@@ -53,7 +53,14 @@ class Inheritance:
             inherited = cls(fds, int(stored["reloads"]))
             for fd in fds.values():
                 os.set_inheritable(fd, False)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (
+            ArithmeticError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OSError,
+        ) as error:
             _log.warning("$%s is of no use: %s", ENVIRONMENT_NAME, error)
             return cls()
         return inherited

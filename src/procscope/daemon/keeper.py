@@ -17,6 +17,7 @@ still serve hold the same descriptors, and lose nothing by it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -145,9 +146,11 @@ def serve(listener: socket.socket, keeper: Keeper) -> None:
             return
         for fd, _ in ready:
             if fd == listener.fileno():
-                connection, _ = listener.accept()
-                connections[connection.fileno()] = connection
-                poll.register(connection, select.POLLIN)
+                # No descriptor may be left, or who connected may have gone.
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    connections[connection.fileno()] = connection
+                    poll.register(connection, select.POLLIN)
             elif not _answer_one(connections[fd], keeper):
                 poll.unregister(fd)
                 connections.pop(fd).close()
@@ -157,7 +160,7 @@ def _answer_one(connection: socket.socket, keeper: Keeper) -> bool:
     """Answer the packet that has arrived; False where the other end has gone."""
     try:
         data, fds = sockets.receive(connection)
-        if not data:
+        if not data and not fds:
             return False
         reply, to_send = keeper.answer(data, fds, sockets.peer_uid(connection))
         # Nobody may make the keeper wait: a packet that does not fit is not sent.

@@ -30,8 +30,13 @@ class Standing(Enum):
 
 
 def mount_name(mountpoint: str) -> MountName:
-    """Return how to call the mount; where lxcfs has its, programs look for its name."""
-    return LXCFS if mountpoint == LXCFS_MOUNTPOINT else MountName()
+    """Return how to call the mount: by its mountpoint, which tells several daemons' apart.
+
+    Where lxcfs has its, programs look for its name.
+    """
+    if mountpoint == LXCFS_MOUNTPOINT:
+        return LXCFS
+    return MountName() if mountpoint == DEFAULT_MOUNTPOINT else MountName(source=mountpoint)
 
 
 def mounted_at(mountpoint: str, proc: str = "/proc") -> Mount | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import CgroupGone, FileBudget
@@ -61,9 +62,13 @@ class Sampler:
         self._tracked: dict[str, _Tracked] = {}
         self._nameless: dict[str, int] = {}
 
-    def run(self) -> None:
-        """Sample for ever, at the multiples of the interval since boot."""
+    def run(self, housekeeping: Callable[[], None] = lambda: None) -> None:
+        """Sample for ever, at the multiples of the interval since boot.
+
+        `housekeeping` is called first, and after each sample.
+        """
         while True:
+            housekeeping()
             time.sleep((_INTERVAL_NS - boottime_ns() % _INTERVAL_NS) / NS_PER_SECOND)
             try:
                 self.sample(boottime_ns())

@@ -21,7 +21,10 @@ def prepare_state(config: ServeConfig) -> None:
         boot_id = _read(f"{config.proc}/sys/kernel/random/boot_id")
         if _read(os.path.join(config.state_directory, _BOOT_ID)) != boot_id:
             shutil.rmtree(config.state_directory, ignore_errors=True)
-        os.makedirs(config.records_directory, mode=0o700, exist_ok=True)
+        for path in (config.state_directory, config.records_directory):
+            # The mode that makedirs(3) is given is for the last folder alone.
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            os.chmod(path, 0o700)
         _write(os.path.join(config.state_directory, _BOOT_ID), boot_id)
     except OSError as error:
         raise ProcscopeError(

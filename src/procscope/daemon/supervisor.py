@@ -19,6 +19,7 @@ from procscope.daemon.control import ControlSocket, Order
 from procscope.daemon.estate import is_connected
 from procscope.daemon.inheritance import Inheritance
 from procscope.daemon.keeping import KeeperLink, find_keeper, start_keeper
+from procscope.daemon.leases import HeldOpen
 from procscope.daemon.mountpoint import mounted_at
 from procscope.daemon.sampler import Sampler
 from procscope.daemon.state import prepare_state
@@ -345,4 +346,5 @@ def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
     io_accounting = IoAccounting(hierarchies, config.sys)
     io_accounting.switch_on()
     records = RecordStore(config.records_directory)
-    Sampler(hierarchies, records, config.proc, io_accounting).run()
+    held = HeldOpen(config.mountpoint)
+    Sampler(hierarchies, records, config.proc, io_accounting).run(held.refresh)

@@ -8,7 +8,9 @@ is used throughout, by a descriptor that was opened before.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -29,6 +31,8 @@ _LOCKED_DOWN = (
 DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNREFUSED)
 """What a FUSE mount answers once its daemon is gone, or was never there."""
 _CHUNK_BYTES = 1 << 16
+_LOCK_S = 1.0
+_LOCK_STEP_S = 0.005
 
 
 def clone(source: Source, root: str) -> int:
@@ -198,7 +202,8 @@ def enter(
     """Enter the mount namespace of a process that `pidfd` was opened for.
 
     `hosts` are the namespaces that are never entered. `own_root`: see the namespace from the root
-    of the process, else from its own. Raises ProcscopeError or OSError; the caller ends then.
+    of the process, else from its own. It is locked until this process ends. Raises ProcscopeError
+    or OSError; the caller ends then.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC
     try:
@@ -221,8 +226,8 @@ def enter(
             f"process {process.pid} has no mount namespace of its own",
             hint="on the host's, every process would see one container's numbers",
         )
+    _lock(namespace_fd)
     syscalls.setns(namespace_fd, syscalls.CLONE_NEWNS)
-    os.close(namespace_fd)
     if own_root:
         os.fchdir(process_root)
         os.chroot(".")
@@ -230,6 +235,26 @@ def enter(
     root_fd = os.open(".", root_flags)
     os.fchdir(root_fd)
     return Inside(proc_fd, root_fd, namespace)
+
+
+def _lock(namespace_fd: int) -> None:
+    """Keep others of us out of the namespace for as long as the descriptor is open.
+
+    Two that find the same place free would both mount on it. Raises ProcscopeError where somebody,
+    such as the container itself, does not let go of it.
+    """
+    deadline_s = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(namespace_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                raise ProcscopeError(
+                    "another process has locked its mount namespace", hint="try again"
+                ) from None
+            time.sleep(_LOCK_STEP_S)
+        else:
+            return
 
 
 def ended(process: ProcessIdentity) -> ProcscopeError:

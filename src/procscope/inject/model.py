@@ -25,18 +25,18 @@ class Source:
     """`major:minor` of its superblock, as in mountinfo: that of the live connection."""
     also_lxcfs: bool = False
     """Whether it calls itself lxcfs, so that dead mounts of that name are its own."""
-    former: frozenset[str] | None = None
-    """The devices of its earlier connections, where they are known; None takes any view for one of
-    its own that is dead, whichever daemon served it."""
+    name: str | None = None
+    """What its mounts are called in mountinfo; None takes any dead view for one of its own,
+    whichever daemon served it."""
 
     def owns(self, mount: Mount) -> bool:
         """Tell whether a mount is of this daemon, or of an earlier one that it replaces.
 
-        Without `former`, that it is of another one that lives can only be found out by asking.
+        Without `name`, that it is of another one that lives can only be found out by asking.
         """
         if mount.fstype != OWN_TYPE and not (self.also_lxcfs and mount.fstype == LXCFS_TYPE):
             return False
-        return self.former is None or mount.device in (self.device, *self.former)
+        return self.name in (None, mount.source) or mount.device == self.device
 
     def is_live(self, mount: Mount) -> bool:
         """Tell whether a mount is of the connection that this daemon serves now."""

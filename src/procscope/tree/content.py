@@ -10,12 +10,19 @@ from procscope.ids import FileHandle
 class ContentStore(Protocol):
     """Contents by file handle, shared by all workers."""
 
-    def put(self, content: bytes, opener: int = 0) -> FileHandle:
-        """Keep a content for the OPEN of number `opener`; 0 where there is no room for it."""
+    def put(self, content: bytes, opener: int = 0, owner: int = 0) -> FileHandle:
+        """Keep a content for the OPEN of number `opener` by container number `owner`.
+
+        0 where there is no room for it.
+        """
         ...
 
     def get(self, handle: FileHandle) -> bytes | None:
         """Return a kept content, None where the handle is not known."""
+        ...
+
+    def owner(self, handle: FileHandle) -> int | None:
+        """Return which container's it is, None where the handle is not known."""
         ...
 
     def replace(self, handle: FileHandle, content: bytes) -> bool:

@@ -88,11 +88,14 @@ class CpuFolder:
     def _read_host(self, path: str) -> bytes:
         # The host's files are regular; a link that took a file's place is not followed.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with open(os.open(self._host_path(path), flags), "rb", buffering=0) as file:
+        fd = os.open(self._host_path(path), flags)
+        try:
             parts: list[bytes] = []
-            while len(parts) < _MAX_FILE_BYTES // 4096 and (part := file.read(4096)):
+            while len(parts) < _MAX_FILE_BYTES // 4096 and (part := os.read(fd, 4096)):
                 parts.append(part)
             return b"".join(parts)
+        finally:
+            os.close(fd)
 
     def _hidden(self, path: str, visible: Collection[CpuId]) -> bool:
         related = cpu_sysfs.related_cpus_path(path)

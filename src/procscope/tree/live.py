@@ -26,10 +26,9 @@ from procscope.tree.nodeids import is_sysfs, named_nodeid
 
 _VALID_NS = 3600 * 1_000_000_000
 """The mount's own names and their attributes never change while it is mounted."""
-_VIEW_VALID_NS = 1_000_000_000
-"""For permission checks at open(2). A read makes them stale for stat(2) at once."""
 REUSE_NS = 3_000_000
 """How old a rendering for a container may be when it is given out once more."""
+_OWNER_DIGITS = 15
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
@@ -120,20 +119,27 @@ class LiveTree:
 
     def open(self, caller: Caller, nodeid: NodeId, flags: int) -> Opened:
         """See `Filesystem.open`: the content is rendered here, once."""
-        content = self._render(caller, nodeid)
-        return Opened(self._contents.put(content, caller.unique), _OPEN_FLAGS)
+        container = self._container(caller)
+        content = self._render(container, nodeid)
+        return Opened(self._contents.put(content, caller.unique, _owner_of(container)), _OPEN_FLAGS)
 
     def read(
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """See `Filesystem.read`."""
         if offset == 0 and self._contents.count_read_from_start(fh) and caller.pid:
-            self._contents.replace(fh, self._render(caller, nodeid))
+            container = self._container(caller)
+            fresh = self._render(container, nodeid)
+            if self._contents.owner(fh) != _owner_of(container):
+                # The file was opened in another container, and handed over: what is kept stays
+                # that one's, which may read on.
+                return fresh[:size]
+            self._contents.replace(fh, fresh)
         content = self._contents.get(fh)
         if content is None:
             # More files are open than contents can be kept for: better a file that is of two
             # moments for those who read it piecemeal than none.
-            content = self._render(caller, nodeid)
+            content = self._render(self._container(caller), nodeid)
         return content[offset : offset + size]
 
     def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
@@ -200,7 +206,9 @@ class LiveTree:
             mode=stat.S_IFREG | view.mode,
             size_bytes=size_bytes,
             mtime_ns=self._made_at_ns,
-            valid_ns=_VIEW_VALID_NS,
+            # All containers share the inode: what the kernel kept of one's size, it would tell
+            # another.
+            valid_ns=0,
         )
 
     def _container(self, caller: Caller) -> Container | None:
@@ -211,9 +219,8 @@ class LiveTree:
         container = self._container(caller)
         return _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
 
-    def _render(self, caller: Caller, nodeid: NodeId) -> bytes:
+    def _render(self, container: Container | None, nodeid: NodeId) -> bytes:
         view = self._views.get(nodeid)
-        container = self._container(caller)
         if view is not None:
             return self._render_view(view, container)
         if not is_sysfs(nodeid):
@@ -240,6 +247,11 @@ def _name_valid_ns(is_view: bool) -> int:
     container makes the container known. Reads through that mount do not walk here.
     """
     return 0 if is_view else _VALID_NS
+
+
+def _owner_of(container: Container | None) -> int:
+    """Return a number by which every worker knows a container's open files; 0 is the host."""
+    return 0 if container is None else 1 + int(container.key[:_OWNER_DIGITS], 16)
 
 
 def _stale() -> OSError:

@@ -242,8 +242,8 @@ def test_views_of_lxcfs_are_ours_only_in_its_place() -> None:
         assert suspects(stacked(foreign), replace(SOURCE, also_lxcfs=True)) == ()
 
 
-def test_where_earlier_connections_are_known_others_are_somebody_elses() -> None:
-    known = replace(SOURCE, former=frozenset({DEAD}))
+def test_where_its_name_is_known_others_are_somebody_elses() -> None:
+    known = replace(SOURCE, name=DEAD_VIEW.source)
     assert suspects(stacked(DEAD_VIEW), known) != ()
-    assert suspects(stacked(OTHERS_VIEW), known) == ()
+    assert suspects(stacked(replace(DEAD_VIEW, source="/other")), known) == ()
     assert known.is_live(LIVE_VIEW)

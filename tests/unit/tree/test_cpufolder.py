@@ -67,6 +67,13 @@ def test_what_is_listed_can_be_looked_up_and_the_other_way_round(folder: CpuFold
                 assert stat.S_IFMT(found.attributes.mode) == entry.type << 12
 
 
+def test_a_folder_that_is_read_as_a_file_leaves_no_descriptor_open(folder: CpuFolder) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(IsADirectoryError):
+        read(folder, "cpu0/topology", FIRST)
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("name", ["cpu2", "cpu3", "cpu4", "nothing", ".", "..", "cpu0/online"])
 def test_what_is_not_there_cannot_be_looked_up(folder: CpuFolder, name: str) -> None:
     with pytest.raises(FileNotFoundError):
