@@ -1,14 +1,19 @@
 """What one container's many readers cost another container's single one.
 
-    sudo .venv/bin/python bench/fairness.py [--workers N] [--threads N] [--rounds N] [--src DIR]
+    sudo .venv/bin/python bench/fairness.py [--workers N] [--many N] [--short-lived] [--elsewhere]
 
-Two cgroups are made. A program of THREADS threads reads `meminfo` as fast as it can in the first
-one; a paced reader in the second one does the same every few milliseconds. In each round the paced
-reader is measured alone, then beside the others. Printed are median and 99th percentile of its
-open + read to the end + close, the ratio of the percentiles, and how many reads the many got done.
+Two cgroups are made. In the first one MANY threads read `meminfo` as fast as they can; with
+`--short-lived` each read is made by a process of its own, forked for it. A paced reader in the
+second one does the same every few milliseconds. In each round it is measured alone, then beside the
+many, so that whatever else the machine does weighs on both. Printed are median and 99th percentile
+of its open + read to the end + close, their ratios, and how many reads the many got done.
+
+What many readers cost by the CPU time that they take, whatever answers them, is measured with
+`--elsewhere`: they read the kernel's own `meminfo` then.
 
 `--src` takes the daemon from another source tree, so that two versions can be compared in turn.
-Needs root, cgroups and a C compiler: Python's threads would wait for each other.
+Needs root, cgroups and a C compiler: Python's threads would wait for each other. Leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,21 +40,40 @@ MANY = r"""
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static const char *path;
+static int short_lived;
 static _Atomic long reads;
+
+static int read_once(void)
+{
+    char buffer[65536];
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return 1;
+    while (read(fd, buffer, sizeof buffer) > 0)
+        ;
+    close(fd);
+    return 0;
+}
+
+static int read_in_a_child(void)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(read_once());
+    return pid < 0 || waitpid(pid, &status, 0) < 0 || status;
+}
 
 static void *work(void *unused)
 {
-    char buffer[65536];
     for (;;) {
-        int fd = open(path, O_RDONLY);
-        if (fd < 0)
+        if (short_lived ? read_in_a_child() : read_once())
             exit(1);
-        while (read(fd, buffer, sizeof buffer) > 0)
-            ;
-        close(fd);
         reads++;
     }
     return unused;
@@ -58,11 +83,13 @@ int main(int argc, char **argv)
 {
     char line[16];
     pthread_t thread;
-    path = argv[1];
-    if (!fgets(line, sizeof line, stdin))
+    if (argc != 4 || !fgets(line, sizeof line, stdin))
         return 1;
-    for (int i = argc > 2 ? atoi(argv[2]) : 1; i > 0; i--)
-        pthread_create(&thread, NULL, work, NULL);
+    path = argv[1];
+    short_lived = !strcmp(argv[3], "short-lived");
+    for (int i = atoi(argv[2]); i > 0; i--)
+        if (pthread_create(&thread, NULL, work, NULL))
+            return 1;
     if (!fgets(line, sizeof line, stdin))
         return 1;
     printf("%ld\n", reads);
@@ -72,11 +99,12 @@ int main(int argc, char **argv)
 
 
 class Many:
-    """The program with many threads, in a cgroup."""
+    """The program with many readers, in a cgroup."""
 
-    def __init__(self, program: Path, path: Path, threads: int, group: Group) -> None:
+    def __init__(self, command: list[str], group: Group) -> None:
+        """It begins to read when it is in `group`."""
         self._process = subprocess.Popen(
-            [program, path, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         group.add(self._process.pid)
         self._say()
@@ -118,8 +146,9 @@ def compile_many(folder: Path) -> Path:
     return program
 
 
-def start_daemon(folder: Path, workers: int, src: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """Return the daemon and one of its files."""
+@contextmanager
+def serving(folder: Path, workers: int, src: Path) -> Iterator[Path]:
+    """A daemon without a keeper; gives one of its files."""
     mountpoint = folder / "mount"
     mountpoint.mkdir()
     options = ["--run-directory", str(folder / "run"), "--workers", str(workers)]
@@ -131,22 +160,39 @@ def start_daemon(folder: Path, workers: int, src: Path) -> tuple[subprocess.Pope
             env=os.environ | {"PYTHONPATH": str(src)},
             stderr=log,
         )
-    path = mountpoint / "proc/meminfo"
-    while not path.exists():
-        if daemon.poll() is not None:
-            raise SystemExit((folder / "log").read_text())
-        time.sleep(0.05)
-    return daemon, path
+    try:
+        path = mountpoint / "proc/meminfo"
+        while not path.exists():
+            if daemon.poll() is not None:
+                raise SystemExit((folder / "log").read_text())
+            time.sleep(0.05)
+        yield path
+    finally:
+        # A planned stop: without a keeper the mount ends with the daemon.
+        daemon.terminate()
+        daemon.wait()
+
+
+def show(alone: list[float], beside: list[float]) -> None:
+    """Print the percentiles of both in microseconds, and their ratios."""
+    print("               p50        p99")
+    for name, values in (("alone", alone), ("beside", beside)):
+        median_us, high_us = statistics.median(values) * 1e6, percentile(values, 99) * 1e6
+        print(f"{name:8} {median_us:7.0f} us {high_us:7.0f} us")
+    of_medians = statistics.median(beside) / statistics.median(alone)
+    print(f"ratio    {of_medians:10.1f} {percentile(beside, 99) / percentile(alone, 99):10.1f}")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--reads", type=int, default=300)
-    parser.add_argument("--pause-ms", type=float, default=2.0)
+    parser.add_argument("--many", type=int, default=64, metavar="N", help="readers at a time")
+    parser.add_argument("--short-lived", action="store_true", help="a process for each read")
+    parser.add_argument("--elsewhere", action="store_true", help="the many read /proc/meminfo")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reads", type=int, default=300, help="in each half of a round")
+    parser.add_argument("--pause-ms", type=float, default=2.0, help="between two paced reads")
     parser.add_argument("--src", type=Path, default=ROOT / "src")
     options = parser.parse_args()
     alone: list[float] = []
@@ -155,28 +201,26 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procscope-bench-")))
         program = compile_many(folder)
+        path = str(stack.enter_context(serving(folder, options.workers, options.src)))
         many_group = stack.enter_context(container(memory_bytes=256 << 20))
-        one_group = stack.enter_context(container(memory_bytes=128 << 20))
-        daemon, path = start_daemon(folder, options.workers, options.src)
-        try:
-            one = stack.enter_context(agent(one_group))
-            measure = (str(path), options.reads, options.pause_ms / 1000)
-            for _ in range(options.rounds):
-                alone += one.call(paced, *measure)
-                many = Many(program, path, options.threads, many_group)
-                begun = time.perf_counter()
-                beside += one.call(paced, *measure)
-                rates.append(many.end() / (time.perf_counter() - begun))
-        finally:
-            daemon.terminate()
-            daemon.wait()
-    for name, values in (("alone", alone), ("beside", beside)):
-        print(
-            f"{name:7} p50 {statistics.median(values) * 1e6:7.0f} us"
-            f"   p99 {percentile(values, 99) * 1e6:7.0f} us"
-        )
-    print(f"ratio of p99 {percentile(beside, 99) / percentile(alone, 99):.1f}")
-    print(f"the many: {statistics.median(rates):.0f} reads/s")
+        one = stack.enter_context(agent(stack.enter_context(container(memory_bytes=128 << 20))))
+        kind = "short-lived" if options.short_lived else "threads"
+        theirs = "/proc/meminfo" if options.elsewhere else path
+        command = [str(program), theirs, str(options.many), kind]
+        measure = (path, options.reads, options.pause_ms / 1000)
+        for _ in range(options.rounds):
+            alone += one.call(paced, *measure)
+            many = Many(command, many_group)
+            begun = time.perf_counter()
+            beside += one.call(paced, *measure)
+            rates.append(many.end() / (time.perf_counter() - begun))
+    load, _, _ = os.getloadavg()
+    print(
+        f"{options.workers} workers, {options.many} {kind} of another container,"
+        f" load average at the end {load:.1f}"
+    )
+    show(alone, beside)
+    print(f"the many {statistics.median(rates):.0f} reads/s")
 
 
 if __name__ == "__main__":

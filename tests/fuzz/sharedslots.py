@@ -32,7 +32,7 @@ _ROOM = (256,) * 4 + (4096,) * 2
 _GENERATION_SHIFT = 20
 _HEADER_WORDS = 8
 _LOOKED_AT_SLOTS = 4
-_MOST_COUNT = (1 << 64) - 1
+_MOST_DEATHS = ((1 << 64) - 1) // 64
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -91,7 +91,7 @@ def _succeed(worker: WorkerSlots) -> None:
     current = worker.current()
     deaths = {index: worker.deaths(index) for index in worker.pending()}
     if current in deaths:
-        deaths[current] = min(deaths[current] + 1, _MOST_COUNT)
+        deaths[current] = min(deaths[current] + 1, _MOST_DEATHS)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         responder = Responder(theirs.fileno(), _Watched(deaths, worker), worker)

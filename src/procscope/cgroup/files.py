@@ -13,7 +13,7 @@ import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from procscope.cgroup.model import Missing
 
@@ -24,7 +24,9 @@ ABSENT_SECONDS = 0.5
 """How long a missing file is not looked for again. A controller can be switched on later
 (`cgroup.subtree_control`), and a changed limit must show within a second."""
 
-_RUN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+RUN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What an open fails with where this process, or the host, has run out of something: it says nothing
+of the file."""
 NoContent = Literal[Missing.ABSENT, Missing.UNREADABLE]
 Content = bytes | NoContent
 Clock = Callable[[], float]
@@ -37,52 +39,71 @@ class CgroupGone(OSError):  # noqa: N818 - says what happened, not that someone 
         super().__init__(errno.ENODEV, os.strerror(errno.ENODEV), path)
 
 
-class FileBudget:
-    """An upper bound to the files that all cgroups of one process keep open.
+class KeptFile(Protocol):
+    """A file that is kept open because it will be wanted again, and can be opened again."""
 
-    Past it the file that was read longest ago is closed; its next read opens it again. Not for
+    @property
+    def fd(self) -> int:
+        """Its descriptor, below 0 while it is closed."""
+        ...
+
+    def close(self) -> None:
+        """Close it, and tell its budget."""
+        ...
+
+
+class FileBudget:
+    """An upper bound to the files that one process keeps open, those of all cgroups above all.
+
+    Past it the file that was used longest ago is closed; its next use opens it again. Not for
     use by several threads at once.
     """
 
     def __init__(self, max_open: int | None = None) -> None:
         """`max_open` None: half of what RLIMIT_NOFILE allows."""
         self.max_open = max_open if max_open is not None else _half_of_the_limit()
-        self._open: OrderedDict[KernelFile, None] = OrderedDict()
+        self._open: OrderedDict[KeptFile, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, file: KernelFile) -> None:
+    def add(self, file: KeptFile) -> None:
         """Count `file`, just opened, and close the oldest ones beyond the bound."""
         self._open[file] = None
         while len(self._open) > max(1, self.max_open):
-            self.close_oldest()
+            next(iter(self._open)).close()
 
-    def used(self, file: KernelFile) -> None:
-        """Note that `file` was read just now."""
+    def used(self, file: KeptFile) -> None:
+        """Note that `file` was used just now."""
         self._open.move_to_end(file)
 
-    def discard(self, file: KernelFile) -> None:
+    def discard(self, file: KeptFile) -> None:
         """Count `file` no longer."""
         self._open.pop(file, None)
 
-    def close_oldest(self) -> bool:
-        """Close the file read longest ago; False where none is open."""
-        if not self._open:
+    def give_up_one(self) -> bool:
+        """Close the file used longest ago; False where none is open whose number can be had again.
+
+        Where the limit was lowered below what is open, closing a file above it is of no use.
+        """
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        below = (file for file in self._open if limit == resource.RLIM_INFINITY or file.fd < limit)
+        found = next(below, None)
+        if found is None:
             return False
-        next(iter(self._open)).close()
+        found.close()
         return True
 
 
 class KernelFile:
     """One file of one cgroup."""
 
-    __slots__ = ("_buffer_bytes", "_directory", "_fd", "name")
+    __slots__ = ("_buffer_bytes", "_directory", "fd", "name")
 
     def __init__(self, directory: CgroupDirectory, name: str) -> None:
         self.name = name
         self._directory = directory
-        self._fd = -1
+        self.fd = -1
         self._buffer_bytes = FIRST_BUFFER_BYTES
 
     def read(self) -> bytes:
@@ -91,7 +112,7 @@ class KernelFile:
         Raises CgroupGone, FileNotFoundError where a living cgroup has no such file, or the
         OSError that the kernel gave.
         """
-        if self._fd < 0:
+        if self.fd < 0:
             self._open()
         else:
             self._directory.budget.used(self)
@@ -108,7 +129,7 @@ class KernelFile:
 
         Reading on at an offset would join two texts of different instants.
         """
-        while len(content := os.pread(self._fd, self._buffer_bytes, 0)) == self._buffer_bytes:
+        while len(content := os.pread(self.fd, self._buffer_bytes, 0)) == self._buffer_bytes:
             if self._buffer_bytes >= LARGEST_FILE_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.name)
             self._buffer_bytes *= 2
@@ -128,12 +149,12 @@ class KernelFile:
         except CgroupGone:
             os.close(fd)
             raise
-        self._fd = fd
+        self.fd = fd
         budget.add(self)
 
     def close(self) -> None:
         """Close the descriptor, if one is open; the next read opens the file again."""
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             self._directory.budget.discard(self)
             os.close(fd)
@@ -194,7 +215,7 @@ class CgroupDirectory:
             self._absent_until[name] = self._clock() + ABSENT_SECONDS
             return Missing.ABSENT
         except OSError as error:
-            if error.errno in _RUN_OUT:
+            if error.errno in RUN_OUT:
                 raise
             return Missing.UNREADABLE
         if absent_until is not None:
@@ -205,6 +226,9 @@ class CgroupDirectory:
         """Close all files; a later read opens them again."""
         for file in self._files.values():
             file.close()
+        # Each refers to this directory: what is left of a container must not wait for the
+        # collector of cycles.
+        self._files.clear()
 
 
 class CgroupFiles:
@@ -243,11 +267,19 @@ def _device_and_inode(path: str) -> tuple[int, int]:
 
 def open_for_reading(path: str, budget: FileBudget) -> int:
     """Open `path`; where the process is out of descriptors, give up files of the budget."""
+    return open_within(budget, path, os.O_RDONLY)
+
+
+def open_within(budget: FileBudget, path: str, flags: int, mode: int = 0o600) -> int:
+    """Do as os.open(), close-on-exec; out of descriptors, give up files of the budget.
+
+    Raises OSError.
+    """
     while True:
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, flags | os.O_CLOEXEC, mode)
         except OSError as error:
-            if error.errno != errno.EMFILE or not budget.close_oldest():
+            if error.errno != errno.EMFILE or not budget.give_up_one():
                 raise
 
 

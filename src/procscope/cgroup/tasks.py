@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from procscope.cgroup.files import CgroupDirectory, FileBudget, open_for_reading
+from procscope.cgroup.files import RUN_OUT, CgroupDirectory, FileBudget, open_for_reading
 from procscope.cgroup.parsers import parse_pids
 from procscope.ids import Pid
 
@@ -21,7 +21,8 @@ def iterate_tasks(
     """Yield the ids in `file_name` of the cgroup and of those below it, each once.
 
     At most `limit`, and no more cgroups are read than that takes. A cgroup below that vanishes
-    meanwhile is left out. Raises CgroupGone where `directory` itself is gone.
+    meanwhile is left out. Raises CgroupGone where `directory` itself is gone, and OSError where
+    this process has run out of descriptors or memory.
     """
     tasks = _unique(_all_tasks(directory, file_name))
     return tasks if limit is None else islice(tasks, max(0, limit))
@@ -48,12 +49,15 @@ def _all_tasks(directory: CgroupDirectory, file_name: str) -> Iterator[Pid]:
 def _read_to_the_end(path: str, budget: FileBudget) -> bytes:
     """Return the file, empty where it cannot be read.
 
+    Raises OSError where this process has run out of something: nobody is not the same as unknown.
     A list of ids comes in pieces that end early, so that only an empty read is the end. v2
     refuses `cgroup.procs` in a threaded cgroup (EOPNOTSUPP): its domain's lists them.
     """
     try:
         fd = open_for_reading(path, budget)
-    except OSError:
+    except OSError as error:
+        if error.errno in RUN_OUT:
+            raise
         return b""
     pieces: list[bytes] = []
     try:

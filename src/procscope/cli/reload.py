@@ -24,13 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Reload it. Raises ProcscopeError."""
     from procscope.daemon import control
-    from procscope.errors import ExitCode, ProcscopeError
+    from procscope.daemon.stopping import no_supervisor
+    from procscope.errors import ExitCode
 
     config = daemon_of(args)
     reply = control.ask(config.state_directory, "reload", _PATIENCE_S)
     if reply is None:
-        raise ProcscopeError(
-            f"no daemon serves {config.mountpoint}", hint="start `procscope serve`"
-        )
+        raise no_supervisor(config)
     print(f"version {reply.get('version')} serves {config.mountpoint}")
     return ExitCode.OK

@@ -28,18 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print it. Raises ProcscopeError."""
     from procscope.daemon import control
-    from procscope.daemon.mountpoint import Standing, standing
-    from procscope.errors import ExitCode, ProcscopeError
+    from procscope.daemon.stopping import no_supervisor
+    from procscope.errors import ExitCode
 
     config = daemon_of(args)
     status = control.ask(config.state_directory, "status", _PATIENCE_S)
     if status is None:
-        is_live = standing(config.mountpoint, config.proc) is Standing.LIVE
-        raise ProcscopeError(
-            f"no supervisor runs for {config.mountpoint}"
-            + (", but its workers still serve" if is_live else ""),
-            hint="start `procscope serve`",
-        )
+        raise no_supervisor(config)
     del status["ok"]
     print(json.dumps(status, indent=2) if args.json else "\n".join(_lines(status)))
     return ExitCode.OK

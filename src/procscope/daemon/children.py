@@ -30,23 +30,28 @@ class Child:
     name: str
     run: Callable[[], None]
     watch: DeadlineWatch | None = None
+    """Of one that serves the mount; all others may read from it, and must not hold it open."""
     dies_with_supervisor: bool = True
     once: bool = False
     pid: int = 0
     started_at_s: float = 0.0
     stopped_at_s: float | None = None
     """Since when it is stopped by a signal, None while it runs."""
+    was_overdue: bool = False
+    """Whether it was killed because it did not answer."""
 
 
 class Children:
     """All of them."""
 
     def __init__(
-        self, signals: Iterable[signal.Signals], forget: Callable[[], None] = lambda: None
+        self,
+        signals: Iterable[signal.Signals],
+        forget: Callable[[Child], None] = lambda child: None,
     ) -> None:
         """`signals` are those that the supervisor has blocked; a child gets them as usual.
 
-        `forget` is called in each child first: it closes what is the supervisor's alone.
+        `forget` is called in each child first: it closes what is not the child's.
         """
         self._signals = tuple(signals)
         self._forget = forget
@@ -72,6 +77,8 @@ class Children:
                 continue
             self.deaths += 1
             _log.error("%s %s; starting another", child.name, _describe(status))
+            if child.watch is not None and _was_killed(status) and not child.was_overdue:
+                child.watch.count_kill()
             if _failed_at_once(child, status):
                 time.sleep(_PAUSE_S)
             self._fork(child)
@@ -88,6 +95,7 @@ class Children:
             since_s = now_s if child.stopped_at_s is None else child.stopped_at_s
             if overdue or now_s - since_s > deadline_s:
                 _log.error("%s has not answered for %.1f s; killing it", child.name, deadline_s)
+                child.was_overdue = True
                 os.kill(child.pid, signal.SIGKILL)
 
     def stop(self, prefix: str = "") -> None:
@@ -112,6 +120,7 @@ class Children:
         supervisor = os.getpid()
         child.started_at_s = time.monotonic()
         child.stopped_at_s = None
+        child.was_overdue = False
         if child.watch is not None:
             child.watch.start_over()
         try:
@@ -153,20 +162,24 @@ def _send(children: Iterable[Child], number: signal.Signals) -> None:
 
 def _failed_at_once(child: Child, status: int) -> bool:
     """Tell whether starting another is likely to end alike; being killed says nothing of that."""
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    return not killed and time.monotonic() - child.started_at_s < _QUICK_DEATH_S
+    age_s = time.monotonic() - child.started_at_s
+    return not _was_killed(status) and age_s < _QUICK_DEATH_S
+
+
+def _was_killed(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def _be_child(
     child: Child,
     supervisor: int,
     signals: tuple[signal.Signals, ...],
-    forget: Callable[[], None],
+    forget: Callable[[Child], None],
 ) -> NoReturn:
     """Run the child's function in this forked process, and end it."""
     code = ExitCode.FAILED
     try:
-        forget()
+        forget(child)
         if child.dies_with_supervisor:
             syscalls.set_pdeathsig(signal.SIGKILL)
         if os.getppid() == supervisor or not child.dies_with_supervisor:

@@ -56,9 +56,13 @@ class Order:
 class ControlSocket:
     """The supervisor's side. SIGIO says that somebody asks: the supervisor waits for signals."""
 
-    def __init__(self, state_directory: str) -> None:
-        """Raises OSError."""
-        self._listener = sockets.listen(state_directory, SOCKET_NAME)
+    def __init__(self, state_directory: str, inherited_fd: int | None = None) -> None:
+        """`inherited_fd` is that of the code before: who asks meanwhile waits. Raises OSError."""
+        self._listener = (
+            sockets.listen(state_directory, SOCKET_NAME)
+            if inherited_fd is None
+            else socket.socket(fileno=inherited_fd)
+        )
         self._listener.setblocking(False)
         fd = self._listener.fileno()
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
@@ -90,6 +94,10 @@ class ControlSocket:
             _log.debug("a request on the control socket is of no use: %s", error)
             return None
         return Order(str(operation), connection)
+
+    def fileno(self) -> int:
+        """Return the descriptor, to be handed on."""
+        return self._listener.fileno()
 
     def close(self) -> None:
         """Stop listening."""

@@ -54,14 +54,17 @@ def heal(config: ServeConfig, source: Source) -> None:
             os.unlink(os.path.join(config.state_directory, _DETACHED))
 
 
-def take_away(config: ServeConfig, source: Source) -> None:
+def take_away(config: ServeConfig, source: Source, fuse_fd: int | None = None) -> None:
     """Take the files away from every container, in a child process, and wait for it.
 
-    What was taken away is written down for the next start.
+    What was taken away is written down for the next start. The child does not keep `fuse_fd`, the
+    connection that it may have to ask: it must not wait for itself.
     """
     pid = os.fork()
     if pid == 0:
         try:
+            if fuse_fd is not None:
+                os.close(fuse_fd)
             _take_away(config, source)
         except BaseException:  # noqa: BLE001 - the process ends here whatever it was
             _log.exception("containers keep mounts that end now")

@@ -21,7 +21,6 @@ import contextlib
 import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -183,7 +182,7 @@ def request(
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m procscope.daemon.keeper MOUNTPOINT FD`: FD is a socket that listens.
+    """Be the keeper of MOUNTPOINT, the first argument; the second is the descriptor of a socket.
 
     Returns in the first process as soon as a second one, a child of nobody, answers.
     """
@@ -197,7 +196,3 @@ def main(arguments: list[str]) -> int:
         comm.write("procscope-keep")
     serve(listener, Keeper(mountpoint))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

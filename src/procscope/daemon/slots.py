@@ -35,8 +35,9 @@ _HEADER_WORDS: Final = 5
 
 # The control words of a worker.
 _OWNER_PID, _OWNER_START, _CURRENT, _BEGUN_NS, _USED = range(5)
-_FIRST_DEATHS: Final = 64
-_CONTROL_WORDS: Final = _FIRST_DEATHS + SLOTS_PER_WORKER
+_FIRST_BLAME: Final = 64
+_BLAME_OF_A_CRASH: Final = 64
+_CONTROL_WORDS: Final = _FIRST_BLAME + SLOTS_PER_WORKER
 _CONTROL_BYTES: Final = -(-_CONTROL_WORDS * _WORD_BYTES // _PAGE_BYTES) * _PAGE_BYTES
 _WORKER_BYTES: Final = _CONTROL_BYTES + SLOTS_PER_WORKER * REQUEST_BUFFER_BYTES
 
@@ -156,7 +157,7 @@ class WorkerSlots:
         it once more: the kernel drops the second answer.
         """
         words = self._words
-        words[_FIRST_DEATHS + index] = 0
+        words[_FIRST_BLAME + index] = 0
         self.buffers[index][:4] = _NO_LENGTH
         words[_CURRENT] = 0
 
@@ -181,15 +182,25 @@ class WorkerSlots:
 
     def deaths(self, index: int) -> int:
         """Return how many workers the request in slot `index` has killed."""
-        return self._words[_FIRST_DEATHS + index]
+        return self._words[_FIRST_BLAME + index] // _BLAME_OF_A_CRASH
 
     def count_death(self) -> None:
         """The worker has died: whatever it was answering counts one death, once."""
+        self._blame(_BLAME_OF_A_CRASH)
+
+    def count_kill(self) -> None:
+        """The worker was killed by somebody else, or nobody knows: that may be so by chance.
+
+        Many such kills count a death, since the kernel kills who runs out of memory alike.
+        """
+        self._blame(1)
+
+    def _blame(self, points: int) -> None:
         index = self.current()
         self._words[_CURRENT] = 0
-        if index is None or self.header(index) is None:
-            return
-        self._words[_FIRST_DEATHS + index] = min(self.deaths(index) + 1, _MOST_COUNT)
+        if index is not None and self.header(index) is not None:
+            blame = self._words[_FIRST_BLAME + index] + points
+            self._words[_FIRST_BLAME + index] = min(blame, _MOST_COUNT)
 
     def _used(self) -> int:
         return min(self._words[_USED], len(self.buffers))

@@ -35,7 +35,8 @@ def stop(config: ServeConfig) -> bool:
         keeper = find_keeper(config.state_directory, config.mountpoint)
         estate = find_estate(config, Inheritance(), keeper)
         if estate is not None:
-            healing.take_away(config, healing.source_of(config, estate.state.device))
+            source = healing.source_of(config, estate.state.device)
+            healing.take_away(config, source, estate.fuse_fd)
             end_service(config, estate, keeper)
             return True
         if keeper is not None:
@@ -61,3 +62,13 @@ def end_service(config: ServeConfig, estate: Estate, keeper: KeeperLink | None) 
         keeper.drop()
     device.unmount(config.mountpoint)
     estate.close()
+
+
+def no_supervisor(config: ServeConfig) -> ProcscopeError:
+    """Return the error of a command that needs a supervisor to be asked."""
+    serving_on = standing(config.mountpoint, config.proc) is Standing.LIVE
+    return ProcscopeError(
+        f"no supervisor runs for {config.mountpoint}"
+        + (", but workers serve on" if serving_on else ""),
+        hint="start `procscope serve`",
+    )

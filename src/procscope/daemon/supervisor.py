@@ -36,7 +36,7 @@ from procscope.observe.records import RecordStore
 _log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
-_LOCK, _REPLY = "lock", "reply"
+_LOCK, _REPLY, _CONTROL = "lock", "reply", "control"
 
 
 class Supervisor:
@@ -80,7 +80,9 @@ class Supervisor:
         Raises ProcscopeError where a process cannot be started.
         """
         try:
-            self._control = ControlSocket(self._config.state_directory)
+            self._control = ControlSocket(
+                self._config.state_directory, self._inherited.fds.pop(_CONTROL, None)
+            )
             self._have_estate_kept()
             self._start_children()
             self._announce()
@@ -102,9 +104,15 @@ class Supervisor:
                 hint="stop that one first, or give another mountpoint",
             ) from None
 
-    def _forget(self) -> None:
-        """In a child: close what would make others believe that the supervisor still runs."""
+    def _forget(self, child: Child) -> None:
+        """In a child: close what would make others believe that the supervisor still runs.
+
+        Who waits for an answer from the mount and holds its connection would keep alive what it
+        waits for, and wait for ever.
+        """
         os.close(self._lock_fd)
+        if child.watch is None:
+            os.close(self._estate.fuse_fd)
         if self._control is not None:
             self._control.close()
         if self._keeper is not None:
@@ -296,6 +304,8 @@ class Supervisor:
         self._children.stop("sampler")
         inheritance = self._inheritance()
         inheritance.fds[_LOCK] = self._lock_fd
+        if self._control is not None:
+            inheritance.fds[_CONTROL] = self._control.fileno()
         if trial.order is not None:
             inheritance.fds[_REPLY] = trial.order.connection.fileno()
         try:
@@ -334,7 +344,7 @@ class Supervisor:
         """Leave nothing behind: neither process nor mount nor descriptor, nor a dead file."""
         if self._config.cares_for_containers:
             source = healing.source_of(self._config, self._estate.state.device)
-            healing.take_away(self._config, source)
+            healing.take_away(self._config, source, self._estate.fuse_fd)
         self._children.stop()
         readiness.remove_descriptors(self._estate.descriptors)
         end_service(self._config, self._estate, self._keeper)

@@ -81,6 +81,9 @@ def stop_worker(estate: Estate, config: ServeConfig, index: int) -> None:
         return
     if terminate(ProcessIdentity(*owner), config.deadline_s, config.proc):
         _log.warning("worker %d of the predecessor did not end when asked, and was killed", index)
+    else:
+        # What it had not answered when it died, and of what, nobody knows.
+        slots.count_kill()
     # After a reload it is a child of this process.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(owner[0], os.WNOHANG)

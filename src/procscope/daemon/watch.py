@@ -28,6 +28,10 @@ class DeadlineWatch:
         self._doing = None
         self._looked_at_s = math.inf
 
+    def count_kill(self) -> None:
+        """The worker was killed by somebody else: no request is to blame."""
+        self._slots.count_kill()
+
     def overdue(self, now_s: float) -> bool:
         """Tell whether requests wait, and none was answered for longer than the deadline.
 

@@ -28,6 +28,7 @@ def state(tmp_path: Path) -> str:
 @pytest.fixture
 def server(state: str) -> Iterator[ControlSocket]:
     """SIGIO would end the test's process where the supervisor waits for it."""
+    before = signal.signal(control.SIGNAL, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_BLOCK, (control.SIGNAL,))
     one = ControlSocket(state)
     yield one
@@ -35,6 +36,7 @@ def server(state: str) -> Iterator[ControlSocket]:
     while signal.sigtimedwait((control.SIGNAL,), 0) is not None:
         pass
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (control.SIGNAL,))
+    signal.signal(control.SIGNAL, before)
 
 
 def asking(state: str, operation: str) -> tuple[threading.Thread, list[object]]:

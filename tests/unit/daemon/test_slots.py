@@ -169,3 +169,20 @@ def test_what_is_no_memory_of_slots_is_refused() -> None:
         with pytest.raises(ProcscopeError, match="request slots"):
             SlotMemory.adopt(fd)
         os.close(fd)
+
+
+def test_kills_by_somebody_else_are_no_crashes_but_many_of_them_are_one(
+    memory: SlotMemory,
+) -> None:
+    """Whoever kills workers must not make their readers get anything but their own files."""
+    slots = memory.worker(0)
+    read_into(slots, 0)
+    seen = []
+    for _ in range(70):
+        slots.begin(0)
+        slots.count_kill()
+        slots.count_death()
+        seen.append(slots.deaths(0))
+    assert seen[0] == 0
+    assert seen[-1] == 1
+    assert seen == sorted(seen)
