@@ -5,18 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
-from tests.integration.cgroups import Group, container
+from tests.integration.cgroups import container
 from tests.integration.daemons import Daemon, daemon
 from tests.integration.files import CPU_FOLDER, ONLINE
+from tests.integration.tasks import stopped, threads_of, wait_in_open
 from tests.integration.waiting import eventually
 
 MIB = 1 << 20
@@ -55,48 +53,6 @@ def test_eight_readers_in_four_containers_each_see_their_own(mount: Path) -> Non
             assert reader.receive() == [(total, online)]
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does nothing meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        eventually(lambda: state_of(pid) == "T")
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def state_of(task: int) -> str:
-    """The state of a process or thread, as in `/proc/PID/stat`."""
-    return Path(f"/proc/{task}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def threads_of(pid: int) -> list[int]:
-    """Every thread of a process."""
-    return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-
-
-def is_waiting_for(task: int, path: str) -> bool:
-    """Whether a thread sleeps in a system call that was given the path at this address."""
-    words = Path(f"/proc/{task}/syscall").read_text().split()
-    if state_of(task) != "S" or words[0] == "running":
-        return False
-    with open(f"/proc/{task}/mem", "rb", buffering=0) as memory:
-        for address in (int(word, 16) for word in words[1:4]):
-            try:
-                found = os.pread(memory.fileno(), len(path) + 1, address)
-            except (OSError, OverflowError):
-                continue
-            if found == os.fsencode(path) + b"\0":
-                return True
-    return False
-
-
-def wait_in_open(pid: int, path: str, count: int) -> None:
-    """Wait until so many threads of a process wait for the answer to their open(2) of `path`."""
-    eventually(lambda: sum(is_waiting_for(task, path) for task in threads_of(pid)) == count)
-
-
 def read_in_threads(path: str, threads: int, times: int) -> int:
     """Read in so many threads, so many times in each; return how many reads were whole."""
     whole: list[bool] = []
@@ -121,18 +77,21 @@ def answered(log: str) -> list[int]:
 def answered_before(served: Daemon, many: Agent, one: Agent) -> int:
     """How many requests of `many` are answered before the one that `one` makes after them all."""
     path = str(served.mountpoint / "proc/meminfo")
-    (worker,) = served.workers()
+    (worker,) = eventually(served.workers)
+    # A name that nobody has looked up is looked up by one thread, and the others wait for that.
+    agents.read(path)
     with stopped(worker):
         logged = len(served.log())
         many.send(read_in_threads, path, MANY, 5)
         wait_in_open(many.pid, path, MANY)
+        theirs = threads_of(many.pid)
         one.send(agents.read, path)
         wait_in_open(one.pid, path, 1)
     assert isinstance(content := one.receive(), bytes)
     assert content.endswith(b" kB\n")
     assert many.receive() == MANY * 5
-    order = answered(served.log()[logged:])
-    # Nothing of the daemon's own comes between: the sampler has all the files open.
+    order = [pid for pid in answered(served.log()[logged:]) if pid in (*theirs, one.pid)]
+    assert len(order) > MANY
     return order.index(one.pid)
 
 
@@ -175,11 +134,60 @@ class Board:
         rows = [self._words[row * COUNTERS : (row + 1) * COUNTERS] for row in range(self._rows)]
         return [max(values) for values in zip(*rows, strict=True)]
 
-    def note(self, row: int, values: list[int]) -> None:
-        """A read of the process with row `row` has ended."""
-        for number, value in enumerate(values):
+    def note(self, row: int, counters: dict[int, int]) -> None:
+        """A read of the process with this row has ended."""
+        for number, value in counters.items():
             self._words[row * COUNTERS + number] = value
 
 
-def counters(mount: str) -> Iterator[tuple[str, list[int]]]:
-    """Read the files one by one; yields a file's name and the counters in it."""
+def counters_of(name: str, content: str) -> dict[int, int]:
+    """What never decreases in a file, by the number of the word."""
+    if name == "uptime":
+        return {number: int(word.replace(".", "")) for number, word in enumerate(content.split())}
+    words: list[str] = []
+    for line in content.splitlines():
+        if line.startswith(("cpu", "intr", "ctxt", "processes", "softirq")):
+            words += line.split()[1:]
+    return {10 + number: int(word) for number, word in enumerate(words[: COUNTERS - 10])}
+
+
+def watch_counters(mount: str, board_fd: int, rows: int, row: int, times: int) -> list[str]:
+    """What was less in a read than in one that had ended before it began, by anybody."""
+    board = Board(board_fd, rows)
+    stepped_back = []
+    for _ in range(times):
+        for name in ("uptime", "stat"):
+            before = board.highest()
+            content = agents.read(f"{mount}/proc/{name}").decode()
+            counters = counters_of(name, content)
+            stepped_back += [
+                f"{name} word {number}: {value} after {before[number]}"
+                for number, value in counters.items()
+                if value < before[number]
+            ]
+            board.note(row, counters)
+    return stepped_back
+
+
+def test_no_counter_goes_back_over_what_any_process_of_a_container_has_seen(
+    tmp_path: Path,
+) -> None:
+    """Four workers answer, partly from what another has rendered or read a moment ago.
+
+    Only reads that began after another had ended are compared with it.
+    """
+    readers = 6
+    with ExitStack() as stack:
+        mount = stack.enter_context(daemon("--workers", "4")).mountpoint
+        group = stack.enter_context(container(cpus=1.5))
+        board_fd = os.open(tmp_path / "board", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        stack.callback(os.close, board_fd)
+        os.truncate(board_fd, readers * COUNTERS * WORD_BYTES)
+        started = [stack.enter_context(agent(group)) for _ in range(readers)]
+        for row, reader in enumerate(started):
+            reader.send(watch_counters, str(mount), board_fd, readers, row, READS)
+        assert [reader.receive() for reader in started] == [[]] * readers
+        seen = Board(board_fd, readers).highest()
+    # Time has passed: the first is the uptime, and `user` of all CPUs the eleventh.
+    assert seen[0] > 0
+    assert seen[10] > 0

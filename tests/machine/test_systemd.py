@@ -14,7 +14,9 @@ MOUNTPOINT = "/var/lib/procscope"
 # A container of its own: a cgroup with a limit, and a mount namespace with the view bound.
 LIMITED = ("systemd-run", "--quiet", "--unit", "box.service", "-p", "MemoryMax=100M")
 LOOP = f"""
+set -e
 mount --bind {MOUNTPOINT}/proc/meminfo /proc/meminfo
+set +e
 while read -r name total unit < /proc/meminfo; do
     echo "$total" > /run/box.new && mv /run/box.new /run/box.total
     count=$((count + 1)); echo "$count" > /run/box.count
@@ -32,7 +34,8 @@ def service(systemd_machine: Machine) -> Iterator[Machine]:
     one.write_file("/etc/systemd/system/procscope.service", unit)
     one.run(["systemctl", "daemon-reload"])
     one.run(["systemctl", "start", "procscope"], timeout_s=120)
-    one.run([*LIMITED, "unshare", "-m", "bash", "-c", LOOP])
+    one.write_file("/run/box.sh", LOOP)
+    one.run([*LIMITED, "unshare", "-m", "bash", "/run/box.sh"])
     one.run(["sh", "-c", "until test -s /run/box.total; do sleep 0.1; done"])
     yield one
     one.run(["systemctl", "stop", "box.service"], check=False)
@@ -49,6 +52,7 @@ def show(machine: Machine, name: str) -> str:
 
 def device(machine: Machine) -> str:
     """Of the connection: another one has another number."""
+    assert text(machine, f"findmnt -no FSTYPE {MOUNTPOINT}") == "fuse.procscope"
     return text(machine, f"stat -c %d {MOUNTPOINT}")
 
 

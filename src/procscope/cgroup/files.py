@@ -25,8 +25,8 @@ ABSENT_SECONDS = 0.5
 (`cgroup.subtree_control`), and a changed limit must show within a second."""
 
 RUN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What an open fails with where this process, or the host, has run out of something: it says nothing
-of the file."""
+"""What an open fails with where this process, or the host, has run out of something: that says
+nothing of the file."""
 NoContent = Literal[Missing.ABSENT, Missing.UNREADABLE]
 Content = bytes | NoContent
 Clock = Callable[[], float]
@@ -74,8 +74,9 @@ class FileBudget:
             next(iter(self._open)).close()
 
     def used(self, file: KeptFile) -> None:
-        """Note that `file` was used just now."""
-        self._open.move_to_end(file)
+        """Note that `file` was used just now, if it is counted."""
+        if file in self._open:
+            self._open.move_to_end(file)
 
     def discard(self, file: KeptFile) -> None:
         """Count `file` no longer."""

@@ -14,6 +14,7 @@ answer never outlives its process and never misses a move to another cgroup.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import OrderedDict
@@ -21,11 +22,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from procscope.cgroup.files import RUN_OUT, FileBudget, open_for_reading
 from procscope.containers.container import Container, container_of_paths
 from procscope.containers.runtimes import match_path
 from procscope.ids import CgroupPath, Pid
 from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
 
+_log = logging.getLogger(__name__)
 _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
@@ -67,6 +70,9 @@ class ContainerFinder(Protocol):
     def container_of(self, pid: Pid) -> Container | None:
         """Return the container of the process or thread `pid`; None is the host."""
 
+    def sweep(self) -> bool:
+        """Close the files of processes that have gone; tell whether any are kept still."""
+
     def close(self) -> None:
         """Close every file that is kept open."""
 
@@ -74,14 +80,25 @@ class ContainerFinder(Protocol):
 class Identifier:
     """Finds the container of a reader. Not safe for use by several threads."""
 
-    def __init__(self, proc: str = "/proc", *, capacity: int = 256) -> None:
+    def __init__(
+        self, proc: str = "/proc", *, capacity: int = 256, budget: FileBudget | None = None
+    ) -> None:
+        """Answers for `capacity` readers are kept, with two open files each at most.
+
+        `budget` has files to give up where there are no descriptors left to look at a reader.
+        """
         self._proc = proc
         self._capacity = capacity
+        self._budget = budget or FileBudget()
         self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
         self._host_pid_namespace = self._pid_namespace("self")
 
     def container_of(self, pid: Pid) -> Container | None:
-        """Return the container of the process or thread `pid`; None is the host."""
+        """Return the container of the process or thread `pid`; None is the host.
+
+        A reader that cannot be looked at for want of descriptors or memory is taken for the host,
+        this time.
+        """
         if pid <= 0:
             return None
         known = self._answers.get(pid)
@@ -90,13 +107,27 @@ class Identifier:
                 self._answers.move_to_end(pid)
                 return known.container
             self._forget(pid)
-        answer = self._identify(pid)
+        try:
+            answer = self._identify(pid)
+        except OSError as error:
+            _log.warning(
+                "%s cannot be looked into, and a reader gets the host's files: %s",
+                self._proc,
+                error.strerror,
+            )
+            return None
         if answer is None:
             return None
         self._answers[pid] = answer
         if len(self._answers) > self._capacity:
             self._forget(next(iter(self._answers)))
         return answer.container
+
+    def sweep(self) -> bool:
+        """Close the files of processes that have gone; tell whether any are kept still."""
+        for pid in [pid for pid, answer in self._answers.items() if not answer.holds()]:
+            self._forget(pid)
+        return bool(self._answers)
 
     def close(self) -> None:
         """Close every file that is kept open."""
@@ -107,14 +138,25 @@ class Identifier:
         self._answers.pop(pid).close()
 
     def _witness(self, pid: Pid) -> _Witness | None:
-        try:
-            fd = os.open(f"{self._proc}/{pid}/cgroup", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        fd = self._open(f"{pid}/cgroup")
+        if fd is None:
             return None
         try:
             return _Witness(fd, os.pread(fd, _CGROUP_TEXT_BYTES, 0))
         except OSError:
             os.close(fd)
+            return None
+
+    def _open(self, name: str) -> int | None:
+        """Open a file of a process; None where it has gone.
+
+        Raises OSError where this process has run out of descriptors or memory.
+        """
+        try:
+            return open_for_reading(f"{self._proc}/{name}", self._budget)
+        except OSError as error:
+            if error.errno in RUN_OUT:
+                raise
             return None
 
     def _identify(self, pid: Pid) -> _Answer | None:
@@ -125,14 +167,17 @@ class Identifier:
         named = container_by_name(paths)
         if named is not None:
             return _Answer(named, (own,))
-        init = self._namespace_init(pid)
-        if init is not None:
-            theirs = self._witness(init)
-            if theirs is not None:
-                paths_of_init = _without_init_scope(_cgroups(theirs))
-                if _contains(paths_of_init, paths):
-                    return _Answer(container_of_paths(paths_of_init), (own, theirs))
-                os.close(theirs.fd)
+        try:
+            init = self._namespace_init(pid)
+            theirs = None if init is None else self._witness(init)
+        except OSError:
+            os.close(own.fd)
+            raise
+        if theirs is not None:
+            paths_of_init = _without_init_scope(_cgroups(theirs))
+            if _contains(paths_of_init, paths):
+                return _Answer(container_of_paths(paths_of_init), (own, theirs))
+            os.close(theirs.fd)
         return _Answer(container_of_paths(paths), (own,))
 
     def _pid_namespace(self, pid: Pid | str) -> int | None:
@@ -172,12 +217,14 @@ class Identifier:
                     yield pid
 
     def _status(self, pid: Pid) -> str:
-        try:
-            path = f"{self._proc}/{pid}/status"
-            with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-                return file.read()
-        except OSError:
+        fd = self._open(f"{pid}/status")
+        if fd is None:
             return ""
+        with open(fd, encoding="utf-8", errors="replace", newline="\n") as file:
+            try:
+                return file.read()
+            except OSError:
+                return ""
 
     def _status_field(self, pid: Pid, field: str) -> str:
         for line in self._status(pid).split("\n"):
@@ -197,6 +244,10 @@ class Nobody:
         """Return None, which is the host."""
         del pid
         return None
+
+    def sweep(self) -> bool:
+        """Nothing is kept open."""
+        return False
 
     def close(self) -> None:
         """Nothing is kept open."""

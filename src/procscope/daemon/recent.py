@@ -35,7 +35,7 @@ _VERSION, _KEY, _KEY_REST, _BEGAN_NS, _ENDED_NS, _LENGTH, _CHECKSUM = range(7)
 _LARGE: Final = _PLACE_BYTES + 1
 _HEADERS_BYTES: Final = -(-_PLACES * _HEADER_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 TABLE_BYTES: Final = _HEADERS_BYTES + _PLACES * _PLACE_BYTES
-_KNOWN_KEYS: Final = 4096
+_KNOWN_KEYS: Final = 512
 _MOST_VERSION: Final = (1 << 62) - 1
 
 _Key = tuple[int, int]

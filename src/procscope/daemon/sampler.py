@@ -93,10 +93,17 @@ class Sampler:
                 if tracked is not None:
                     self._sample(tracked, now_ns)
             except CgroupGone:
-                self._records.remove(name)
                 self._drop(name)
+                self._remove(name)
             except OSError as error:
                 _log.warning("%s is not sampled this time: %s", name, error)
+
+    def _remove(self, name: str) -> None:
+        try:
+            self._records.remove(name)
+        except OSError as error:
+            directory = self._records.directory
+            _log.warning("%s keeps a record of what has gone, %s: %s", directory, name, error)
 
     def _sample(self, tracked: _Tracked, now_ns: int) -> None:
         if not tracked.cgroup.exists():
@@ -114,7 +121,7 @@ class Sampler:
 
     def _track(self, name: str, now_ns: int) -> _Tracked | None:
         """Open a container's cgroup by its record; None where the record is not complete yet."""
-        record = self._records.open_existing(name)
+        record = self._records.open_existing(name, self._budget)
         if record is None:
             return None
         identity = record.read_identity()
@@ -122,8 +129,8 @@ class Sampler:
         if container is None:
             record.close()
             if now_ns - self._nameless.setdefault(name, now_ns) > _STARTING_NS:
-                self._records.remove(name)
                 del self._nameless[name]
+                self._remove(name)
             return None
         self._nameless.pop(name, None)
         try:

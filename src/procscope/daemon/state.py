@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 
 from procscope.daemon.config import ServeConfig
 from procscope.errors import ProcscopeError
 
 _BOOT_ID = "boot_id"
+_MODE = 0o700
 
 
 def prepare_state(config: ServeConfig) -> None:
     """Make the state directory; empty it where it is of an earlier boot of the host.
 
-    Inode numbers of cgroups, by which records are named, are unique for one boot only, and not
-    everywhere is /run emptied at the next. Raises ProcscopeError.
+    Where all is as it must be nothing is written: a disk that is full or read-only does not keep
+    the daemon from being started again. Inode numbers of cgroups, by which records are named, are
+    unique for one boot only, and not everywhere is /run emptied at the next. Raises ProcscopeError.
     """
     try:
         boot_id = _read(f"{config.proc}/sys/kernel/random/boot_id")
-        if _read(os.path.join(config.state_directory, _BOOT_ID)) != boot_id:
+        is_of_this_boot = _read(os.path.join(config.state_directory, _BOOT_ID)) == boot_id
+        if not is_of_this_boot:
             shutil.rmtree(config.state_directory, ignore_errors=True)
         for path in (config.state_directory, config.records_directory):
             # The mode that makedirs(3) is given is for the last folder alone.
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            os.chmod(path, 0o700)
-        _write(os.path.join(config.state_directory, _BOOT_ID), boot_id)
+            os.makedirs(path, mode=_MODE, exist_ok=True)
+            if stat.S_IMODE(os.stat(path).st_mode) != _MODE:
+                os.chmod(path, _MODE)
+        if not is_of_this_boot:
+            _write(os.path.join(config.state_directory, _BOOT_ID), boot_id)
     except OSError as error:
         raise ProcscopeError(
             f"cannot keep state in {config.state_directory}: {error.strerror}",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 
+from procscope.cgroup.files import FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.containers.identity import ContainerFinder, Identifier, Nobody
 from procscope.daemon.config import ServeConfig
@@ -27,8 +29,10 @@ from procscope.tree.live import LiveTree
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
-_FILES_KEPT_FREE = 256
-"""Descriptors that are not for cgroup files: identities, host files, one request's own."""
+_MOST_READERS = 256
+"""Whose containers are remembered, with two descriptors each at most."""
+_FILES_KEPT_FREE = 40
+"""Descriptors for what is always open, the host's files, and what a request opens for a moment."""
 
 
 def run_worker(
@@ -49,8 +53,13 @@ def run_worker(
     """
     syscalls.set_name(f"procscope-w{index}")
     handles.adopt_part(index)
-    identifier = Identifier(config.proc)
-    tree = make_tree(config, hierarchies, handles, identifier)
+    # What the supervisor has left is never garbage here: to collect it would copy its pages.
+    gc.freeze()
+    limit = _raise_file_limit()
+    readers = max(4, min(_MOST_READERS, limit // 8))
+    budget = FileBudget(max(8, min(limit // 2, limit - 2 * readers - _FILES_KEPT_FREE)))
+    identifier = Identifier(config.proc, capacity=readers, budget=budget)
+    tree = make_tree(config, hierarchies, handles, identifier, budget)
     handler: RequestHandler = Session(tree, state)
     if config.debug:
         handler = Tracer(handler, _log)
@@ -58,8 +67,9 @@ def run_worker(
     answer_left_over(slots, responder, lambda: for_host(config, hierarchies, state, handles))
     handles.settle()
     if only_left_over:
+        tree.close()
         return
-    loop = RequestLoop(responder, group_of=Groups(identifier).group_of)
+    loop = RequestLoop(responder, group_of=Groups(identifier).group_of, sweep=tree.sweep)
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     loop.run()
@@ -104,19 +114,23 @@ def make_tree(
     hierarchies: Hierarchies,
     handles: HandleStore,
     finder: ContainerFinder | None = None,
+    budget: FileBudget | None = None,
 ) -> LiveTree:
     """Return the filesystem that one worker serves; `finder` finds its readers' containers."""
+    budget = budget or FileBudget()
+    host = HostFiles(config.proc, config.sys, shared=handles, budget=budget)
+    host.keep_open(config.views)
     observatory = Observatory(
         hierarchies,
-        HostFiles(config.proc, config.sys),
+        host,
         RecordStore(config.records_directory),
         cpu_count=config.cpu_count,
         on_fallback=_log_fallback,
-        max_files=max(64, _raise_file_limit() - _FILES_KEPT_FREE),
+        budget=budget,
     )
     return LiveTree(
         observatory,
-        finder or Identifier(config.proc),
+        finder or Identifier(config.proc, budget=budget),
         handles,
         config.views,
         with_cpu_folder=config.with_cpu_folder,

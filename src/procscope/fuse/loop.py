@@ -8,6 +8,10 @@ most, and only then decides whose turn it is. Less would leave a request unseen 
 another group in the kernel's queue, which is first come, first served. More would let one loop
 empty that queue while another finds nothing to do, and would make the next answer wait for the
 classification of all of them.
+
+While it works, and while nothing comes, a loop calls its sweep every five seconds, as long as that
+says that there is something to look after: what was kept for those who have gone is given up also
+if nobody ever asks again.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import errno
 import io
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from struct import Struct
@@ -33,6 +38,7 @@ REQUEST_BUFFER_BYTES: Final = max(wire.FUSE_MIN_READ_BUFFER, MAX_WRITE_BYTES + 4
 such as setting a large extended attribute, it refuses itself."""
 
 _MOST_AT_ONCE: Final = 16
+SWEEP_EVERY_S: Final = 5.0
 
 _AGAIN: Final = frozenset({errno.EINTR, errno.ENOENT})
 """A request was interrupted between waking and reading."""
@@ -161,11 +167,23 @@ def _one_group(pid: Pid) -> Hashable:
     return None
 
 
+def _nothing_kept() -> bool:
+    return False
+
+
 class RequestLoop:
-    """Serves one descriptor. `group_of` says which callers take turns with which others."""
+    """Serves one descriptor. `group_of` says which callers take turns with which others.
+
+    `sweep` tells whether it has to be called again though no request comes.
+    """
 
     def __init__(
-        self, responder: Responder, *, group_of: Callable[[Pid], Hashable] = _one_group
+        self,
+        responder: Responder,
+        *,
+        group_of: Callable[[Pid], Hashable] = _one_group,
+        sweep: Callable[[], bool] = _nothing_kept,
+        sweep_every_s: float = SWEEP_EVERY_S,
     ) -> None:
         os.set_blocking(responder.fd, False)
         self._device = io.FileIO(responder.fd, "r", closefd=False)
@@ -178,6 +196,11 @@ class RequestLoop:
         self._releases: deque[int] = deque()
         self._stopping = False
         self._gone = False
+        self._sweep = sweep
+        self._sweep_every_s = sweep_every_s
+        self._next_sweep_s = time.monotonic() + sweep_every_s
+        self._is_kept = False
+        """Whether there may be something to sweep."""
 
     @property
     def wakeup_fd(self) -> int:
@@ -189,8 +212,9 @@ class RequestLoop:
         try:
             while not (self._stopping or self._gone):
                 if not self._serve_turn() and not self._gone:
-                    self._waiter.wait()
+                    self._wait()
                     self._serve_first()
+                self._sweep_if_due()
             while self._answer_next():
                 pass
         finally:
@@ -201,6 +225,16 @@ class RequestLoop:
         """End `run` after the requests that it has taken. For a signal handler."""
         self._stopping = True
         self._waiter.wake()
+
+    def _wait(self) -> None:
+        left_s = max(0.0, self._next_sweep_s - time.monotonic()) if self._is_kept else None
+        self._waiter.wait(left_s)
+
+    def _sweep_if_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._next_sweep_s:
+            self._next_sweep_s = now_s + self._sweep_every_s
+            self._is_kept = self._sweep()
 
     def _serve_first(self) -> None:
         """Answer what has ended the wait: it is nearly always alone, whoever it is of."""
@@ -251,6 +285,7 @@ class RequestLoop:
     def _answer(self, index: int) -> None:
         self._responder.answer(index)
         self._free.append(index)
+        self._is_kept = True
 
     def _receive(self) -> int | None:
         """Read a request, and return its slot; None where none waits or no slot is free."""

@@ -25,9 +25,9 @@ class Waiter:
         """A byte written here ends `wait`, also one that comes before it."""
         return self._writer
 
-    def wait(self) -> None:
-        """Wait, for ever where nothing comes."""
-        for fd, _ in self._epoll.poll():
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait, for ever where nothing comes and there is no timeout."""
+        for fd, _ in self._epoll.poll(timeout_s):
             if fd == self._reader:
                 os.read(self._reader, _DRAIN_BYTES)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
 from procscope.cgroup.model import CpuShare, Hugetlb, Memory, Missing, TaskCounts
 from procscope.containers.container import Container
 from procscope.ids import CpuId
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 _NS_PER_MS = 1_000_000
 _VISIBLE_NS = 5 * _NS_PER_MS
 _TASKS_NS = 200 * _NS_PER_MS
+_NO_RECORD_NS = 1000 * _NS_PER_MS
 _MAX_COUNTED_THREADS = 128
 """A container with more is not walked at a read; its counts are the sampler's."""
 
@@ -40,6 +42,7 @@ class ContainerObserver:
         host: HostFiles,
         records: RecordStore | None,
         cpu_count: CpuCount,
+        budget: FileBudget | None = None,
     ) -> None:
         self.container = container
         self.cgroup = cgroup
@@ -47,7 +50,10 @@ class ContainerObserver:
         """How long each view was when it was last rendered."""
         self._host = host
         self._cpu_count = cpu_count
-        self._record = self._open_record(records)
+        self._records = records
+        self._budget = budget
+        self._record_tried_at_ns = -_NO_RECORD_NS
+        self._record = self._open_record()
         try:
             self._birth_ticks = self._find_birth_ticks()
         except OSError:
@@ -107,6 +113,8 @@ class ContainerObserver:
     def cpu_ledger(self, visible: tuple[CpuId, ...]) -> CpuLedger:
         """Return the CPU time of `visible`, handed out up to now and written down."""
         if self._record is None:
+            self._record = self._open_record()
+        if self._record is None:
             return self._advance(None, visible)
         with self._record.ledger_lock() as locked:
             ledger = CpuLedger.from_bytes(self._record.read_ledger() or b"")
@@ -116,8 +124,8 @@ class ContainerObserver:
                 return ledger
             ledger = self._advance(ledger, visible)
             if locked:
-                # On a full disk the next read hands out from the same mark again.
-                with contextlib.suppress(OSError):
+                # Where that cannot be, the next read hands out from the same mark again.
+                with self._reported():
                     self._record.write_ledger(ledger.to_bytes())
             return ledger
 
@@ -164,15 +172,42 @@ class ContainerObserver:
     def _load_block(self) -> LoadBlock | None:
         return LoadBlock.from_bytes(self._record.read_load()) if self._record else None
 
-    def _open_record(self, records: RecordStore | None) -> Record | None:
-        if records is None:
+    def _open_record(self) -> Record | None:
+        """Open the record; None where there cannot be one, which is tried again after a while.
+
+        Raises OSError where this process has run out of descriptors or memory.
+        """
+        now_ns = time.monotonic_ns()
+        if self._records is None or now_ns - self._record_tried_at_ns < _NO_RECORD_NS:
             return None
+        self._record_tried_at_ns = now_ns
         try:
-            return records.open(self.record_name)
+            return self._records.open(self.record_name, self._budget)
         except OSError as error:
+            if error.errno in RUN_OUT:
+                raise
             # Without it nothing is remembered between reads, but every view is the container's.
-            _log.warning("no record of container %s: %s", self.container.id, error)
+            self._report(error)
             return None
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Report what cannot be written, and go on."""
+        try:
+            yield
+        except CgroupGone:
+            raise
+        except OSError as error:
+            self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        assert self._records is not None
+        _log.warning(
+            "%s cannot take the record of container %s, whose CPU times may step back: %s",
+            self._records.directory,
+            self.container.id,
+            error.strerror,
+        )
 
     def _find_birth_ticks(self) -> int | None:
         known = self._record.read_identity() if self._record is not None else None
@@ -180,7 +215,7 @@ class ContainerObserver:
             return known.birth_ticks
         ticks = find_birth_ticks(self._host.proc, self.cgroup.processes())
         if ticks is not None and self._record is not None:
-            with contextlib.suppress(OSError):
+            with self._reported():
                 self._record.write_identity(RecordIdentity(self.container.cgroups, ticks))
         return ticks
 

@@ -2,14 +2,23 @@
 
 One snapshot serves all containers that ask within that moment: `/proc/stat` and `/proc/cpuinfo`
 are expensive on hosts with many CPUs.
+
+What moves is shared by all workers: a counter must not be less in one answer than in the one before
+it, which another worker gave. The store that they share gives out nothing that is older than what
+any of them has used before; what it does not have, or has no room for, is read anew. What is steady
+has no counters, and each worker keeps its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
+from procscope.cgroup.files import FileBudget, open_for_reading
 from procscope.ids import CpuId
 from procscope.linux.cpulist import parse_cpulist
 
@@ -19,21 +28,55 @@ MOVING_NS = 5 * _NS_PER_MS
 STEADY_NS = 500 * _NS_PER_MS
 """How long one of what changes with hotplug or by an administrator's hand is good."""
 _FIRST_READ_BYTES = 65536
+_ONLINE = "devices/system/cpu/online"
+_OVERCOMMIT_RATIO = "sys/vm/overcommit_ratio"
+
+
+class SharedSnapshots(Protocol):
+    """What several processes have read, in memory that they share."""
+
+    def recent(self, name: str, max_age_ns: int) -> bytes | None:
+        """Return what was last noted as `name` by any of them, if it was begun no longer ago.
+
+        None too where something that was noted may be newer.
+        """
+        ...
+
+    def note(self, name: str, content: bytes, began_ns: int) -> None:
+        """Keep a content, begun at `began_ns` (monotonic), that is about to be used."""
+        ...
 
 
 @dataclass(slots=True)
 class _Snapshot:
     fd: int
-    content: bytes
-    read_at_ns: int
+    content: bytes = b""
+    read_at_ns: int | None = None
+    length: int = 0
+    """Of the last content, also where that is not kept here."""
+
+    def read(self) -> bytes:
+        content = read_whole(self.fd, max(self.length + 1024, 4096))
+        self.length = len(content)
+        return content
 
 
 class HostFiles:
     """Reads files below the host's `/proc` and `/sys`."""
 
-    def __init__(self, proc: str = "/proc", sys: str = "/sys") -> None:
+    def __init__(
+        self,
+        proc: str = "/proc",
+        sys: str = "/sys",
+        *,
+        shared: SharedSnapshots | None = None,
+        budget: FileBudget | None = None,
+    ) -> None:
+        """`shared` None: nobody else tells anything. `budget` has files to give up for these."""
         self.proc = proc
         self.sys = sys
+        self._shared = shared
+        self._budget = budget or FileBudget()
         self._snapshots: dict[str, _Snapshot] = {}
         self._online_text = b""
         self._online: tuple[CpuId, ...] = ()
@@ -46,9 +89,19 @@ class HostFiles:
         """Return `/sys/NAME`, at most `max_age_ns` old. Raises OSError."""
         return self._read(f"{self.sys}/{name}", max_age_ns)
 
+    def keep_open(self, names: Iterable[str]) -> None:
+        """Open `/proc/NAME` for each of `names`, and what goes with them, where they are there.
+
+        Who has run out of descriptors later has the host's bytes still.
+        """
+        paths = [f"{self.proc}/{name}" for name in (*names, _OVERCOMMIT_RATIO)]
+        for path in (*paths, f"{self.sys}/{_ONLINE}"):
+            with contextlib.suppress(OSError):
+                self._snapshot(path)
+
     def online_cpus(self) -> tuple[CpuId, ...]:
         """Return the CPUs that are online, sorted. Raises OSError, ValueError."""
-        text = self.read_sys("devices/system/cpu/online")
+        text = self.read_sys(_ONLINE)
         if text != self._online_text:
             self._online = parse_cpulist(text.decode("ascii"))
             self._online_text = text
@@ -57,7 +110,7 @@ class HostFiles:
     def overcommit_ratio(self) -> int:
         """Return `vm.overcommit_ratio` in per cent; the kernel's default where it is unreadable."""
         try:
-            return int(self.read_proc("sys/vm/overcommit_ratio", max_age_ns=STEADY_NS))
+            return int(self.read_proc(_OVERCOMMIT_RATIO, max_age_ns=STEADY_NS))
         except (OSError, ValueError):
             return 50
 
@@ -68,15 +121,29 @@ class HostFiles:
         self._snapshots.clear()
 
     def _read(self, path: str, max_age_ns: int) -> bytes:
+        if self._shared is not None and max_age_ns <= MOVING_NS:
+            return self._read_shared(self._shared, path, max_age_ns)
         now_ns = time.monotonic_ns()
-        snapshot = self._snapshots.get(path)
-        if snapshot is None:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            snapshot = self._snapshots[path] = _Snapshot(fd, b"", now_ns - max_age_ns - 1)
-        if now_ns - snapshot.read_at_ns > max_age_ns:
-            snapshot.content = read_whole(snapshot.fd, max(len(snapshot.content) + 1024, 4096))
+        snapshot = self._snapshot(path)
+        if snapshot.read_at_ns is None or now_ns - snapshot.read_at_ns > max_age_ns:
+            snapshot.content = snapshot.read()
             snapshot.read_at_ns = now_ns
         return snapshot.content
+
+    def _read_shared(self, shared: SharedSnapshots, path: str, max_age_ns: int) -> bytes:
+        content = shared.recent(path, max_age_ns)
+        if content is None:
+            began_ns = time.monotonic_ns()
+            snapshot = self._snapshot(path)
+            content = snapshot.read()
+            shared.note(path, content, began_ns)
+        return content
+
+    def _snapshot(self, path: str) -> _Snapshot:
+        snapshot = self._snapshots.get(path)
+        if snapshot is None:
+            snapshot = self._snapshots[path] = _Snapshot(open_for_reading(path, self._budget))
+        return snapshot
 
 
 def read_whole(fd: int, size_hint: int = _FIRST_READ_BYTES) -> bytes:

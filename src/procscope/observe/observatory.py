@@ -7,7 +7,6 @@ the fallback is reported once to the caller of this module, which counts and log
 from __future__ import annotations
 
 import errno
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from procscope.views.cpus import CpuCount
 
 _MAX_OBSERVERS = 1024
 """Containers whose open files a worker keeps; the one that was read longest ago goes first."""
-_SWEEP_NS = 5_000_000_000
+_CHECKED_FOR_EACH_NEW_ONE = 4
 
 _T = TypeVar("_T")
 
@@ -55,17 +54,17 @@ class Observatory:
         *,
         cpu_count: CpuCount = CpuCount.QUOTA,
         on_fallback: Callable[[Fallback], None] = ignore_fallback,
-        max_files: int = 4096,
+        budget: FileBudget | None = None,
     ) -> None:
         self.host = host
         self._hierarchies = hierarchies
         self._records = records
         self._cpu_count = cpu_count
         self._on_fallback = on_fallback
-        self._budget = FileBudget(max_files)
+        self._budget = budget or FileBudget()
         self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
         self._host_sizes: dict[str, int] = {}
-        self._swept_at_ns = time.monotonic_ns()
+        self._to_check: OrderedDict[ContainerKey, None] = OrderedDict()
 
     def render(self, view: View, container: Container | None) -> bytes:
         """Return the content of `view` for a reader in `container`; None is the host.
@@ -135,7 +134,6 @@ class Observatory:
         return self.host.read_proc(view.name)
 
     def _with_observer(self, container: Container, use: Callable[[ContainerObserver], _T]) -> _T:
-        self._sweep()
         try:
             return use(self._observer(container))
         except CgroupGone:
@@ -148,24 +146,37 @@ class Observatory:
         if observer is not None:
             self._observers.move_to_end(container.key)
             return observer
+        self._check(_CHECKED_FOR_EACH_NEW_ONE)
         cgroup = Cgroup(self._hierarchies, container.cgroups, self._budget)
-        observer = ContainerObserver(container, cgroup, self.host, self._records, self._cpu_count)
+        observer = ContainerObserver(
+            container, cgroup, self.host, self._records, self._cpu_count, self._budget
+        )
         self._observers[container.key] = observer
+        self._to_check[container.key] = None
         if len(self._observers) > _MAX_OBSERVERS:
             self._forget(next(iter(self._observers)))
         return observer
 
-    def _sweep(self) -> None:
-        """Now and then, drop the containers whose cgroup has gone without anybody reading."""
-        now_ns = time.monotonic_ns()
-        if now_ns - self._swept_at_ns < _SWEEP_NS:
-            return
-        self._swept_at_ns = now_ns
-        for key, observer in list(self._observers.items()):
-            if not observer.cgroup.exists():
+    def sweep(self) -> bool:
+        """Close the files of containers whose cgroup has gone; tell whether any are kept still."""
+        self._check(len(self._to_check))
+        return bool(self._observers)
+
+    def _check(self, count: int) -> None:
+        """Look whether the next `count` containers, in turn, are still there.
+
+        For each new one several are looked at, so that those that have gone are never many more
+        than those that are there, however fast they come and go.
+        """
+        for _ in range(min(count, len(self._to_check))):
+            key = next(iter(self._to_check))
+            if self._observers[key].cgroup.exists():
+                self._to_check.move_to_end(key)
+            else:
                 self._forget(key)
 
     def _forget(self, key: ContainerKey) -> None:
         observer = self._observers.pop(key, None)
         if observer is not None:
+            del self._to_check[key]
             observer.close()

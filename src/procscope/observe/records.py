@@ -9,12 +9,14 @@ ledger    the CPU time handed out so far; written by whoever renders `stat` or `
 
 A file is named by the container's key and its cgroup's inode number, so that a cgroup that is made
 again at the same path starts anew. Blocks carry a checksum: a write that was cut short by a kill
-reads as "nothing there", never as a wrong number.
+reads as "nothing there", never as a wrong number. The disk space that they need is taken when the
+file is made, so that what is counted goes on on a disk that is full later.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +26,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from procscope.cgroup.files import CgroupGone, FileBudget, open_within
 from procscope.ids import CgroupPath
 
 _LOAD_OFFSET = 0
@@ -31,11 +34,17 @@ _IDENTITY_OFFSET = 4096
 _LEDGER_OFFSET = 1 << 20
 """Room for a path of PATH_MAX for each of v1's controllers; what is not written takes no space."""
 _LEDGER_MAX_BYTES = 1 << 20
+_FIRST_BLOCKS_BYTES = 8192
+"""Load and, but for very long paths, identity."""
+_LEDGER_BYTES = 4096
+_LEDGER_BYTES_PER_CPU = 128
+"""More than a ledger needs for a CPU that was ever visible."""
 _BLOCK = struct.Struct("<II")
 """Length and CRC-32 of what follows."""
 _LOCK_PATIENCE_NS = 5_000_000
 """A holder is a worker that is computing; one that was stopped must not stop the others."""
 _LOCK_RETRY_S = 0.0002
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +57,53 @@ class RecordIdentity:
 
 
 class Record:
-    """One container's file, open."""
+    """One container's file, kept open within a budget.
 
-    def __init__(self, path: str, *, create: bool) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        self._fd = os.open(path, flags, 0o600)
+    Where it was closed for the budget's sake, and is gone when it is wanted again, its methods
+    raise CgroupGone: the sampler has removed it with its cgroup, and whoever is still there begins
+    anew.
+    """
+
+    def __init__(self, path: str, *, create: bool, budget: FileBudget | None = None) -> None:
+        """Raises OSError, also where a disk is too full for the record to be ever written."""
+        self._path = path
+        self._budget = FileBudget() if budget is None else budget
+        self.fd = open_within(self._budget, path, os.O_RDWR | (os.O_CREAT if create else 0))
+        self._budget.add(self)
+        if create:
+            self._take_space()
 
     def close(self) -> None:
         """Close the file; the record stays."""
-        os.close(self._fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self._budget.discard(self)
+            os.close(fd)
+
+    def _take_space(self) -> None:
+        """Have the disk keep room for what will be written; raise OSError if a new record has none.
+
+        One that has been written to before is of use also where it cannot grow.
+        """
+        ledger_bytes = _LEDGER_BYTES + _LEDGER_BYTES_PER_CPU * (os.cpu_count() or 1)
+        try:
+            os.posix_fallocate(self.fd, _LEDGER_OFFSET, ledger_bytes // 4096 * 4096)
+            os.posix_fallocate(self.fd, 0, _FIRST_BLOCKS_BYTES)
+        except OSError as error:
+            if error.errno in _FULL and self.read_identity() is None:
+                self.close()
+                raise
+
+    def _opened(self) -> int:
+        if self.fd >= 0:
+            self._budget.used(self)
+            return self.fd
+        try:
+            self.fd = open_within(self._budget, self._path, os.O_RDWR)
+        except FileNotFoundError:
+            raise CgroupGone(self._path) from None
+        self._budget.add(self)
+        return self.fd
 
     def read_identity(self) -> RecordIdentity | None:
         """Return whose record it is; None for a new one."""
@@ -96,36 +143,49 @@ class Record:
         The kernel frees the lock of a process that dies. Without the lock the caller may read and
         render, and must not write.
         """
-        deadline_ns = time.monotonic_ns() + _LOCK_PATIENCE_NS
-        while True:
-            try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic_ns() > deadline_ns:
-                    yield False
-                    return
-                time.sleep(_LOCK_RETRY_S)
+        fd = self._opened()
+        # The lock would end with the descriptor: meanwhile it is nothing to give up.
+        self._budget.discard(self)
         try:
-            yield True
+            locked = _lock(fd)
+            try:
+                yield locked
+            finally:
+                if locked:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self._budget.add(self)
 
     def _read(self, offset: int, size_hint: int) -> bytes | None:
-        data = os.pread(self._fd, size_hint, offset)
+        fd = self._opened()
+        data = os.pread(fd, size_hint, offset)
         if len(data) < _BLOCK.size:
             return None
         length, checksum = _BLOCK.unpack_from(data)
         if length == 0 or length > _LEDGER_MAX_BYTES:
             return None
         if length + _BLOCK.size > len(data):
-            data = os.pread(self._fd, length + _BLOCK.size, offset)
+            data = os.pread(fd, length + _BLOCK.size, offset)
         payload = data[_BLOCK.size : _BLOCK.size + length]
         whole = len(payload) == length and zlib.crc32(payload) == checksum
         return payload if whole else None
 
     def _write(self, offset: int, payload: bytes) -> None:
-        os.pwrite(self._fd, _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload, offset)
+        block = _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
+        os.pwrite(self._opened(), block, offset)
+
+
+def _lock(fd: int) -> bool:
+    deadline_ns = time.monotonic_ns() + _LOCK_PATIENCE_NS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic_ns() > deadline_ns:
+                return False
+            time.sleep(_LOCK_RETRY_S)
+        else:
+            return True
 
 
 class RecordStore:
@@ -133,35 +193,46 @@ class RecordStore:
 
     def __init__(self, directory: str) -> None:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._directory = directory
+        self.directory = directory
 
-    def open(self, name: str) -> Record:
+    def open(self, name: str, budget: FileBudget | None = None) -> Record:
         """Return the record `name`, a new one where there is none. Raises OSError.
 
-        A directory that somebody has removed meanwhile is made again.
+        A directory that somebody has removed meanwhile is made again. A new record for which the
+        disk has no room is not left behind.
         """
-        path = os.path.join(self._directory, name)
+        path = os.path.join(self.directory, name)
         try:
-            return Record(path, create=True)
+            return self._create(path, budget)
         except FileNotFoundError:
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
-            return Record(path, create=True)
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            return self._create(path, budget)
 
-    def open_existing(self, name: str) -> Record | None:
+    def _create(self, path: str, budget: FileBudget | None) -> Record:
+        try:
+            return Record(path, create=True, budget=budget)
+        except OSError as error:
+            if error.errno in _FULL:
+                # It would be listed, and never say whose it is.
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+            raise
+
+    def open_existing(self, name: str, budget: FileBudget | None = None) -> Record | None:
         """Return the record `name`, or None. Raises OSError."""
         try:
-            return Record(os.path.join(self._directory, name), create=False)
+            return Record(os.path.join(self.directory, name), create=False, budget=budget)
         except FileNotFoundError:
             return None
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all records."""
         try:
-            return tuple(os.listdir(self._directory))
+            return tuple(os.listdir(self.directory))
         except FileNotFoundError:
             return ()
 
     def remove(self, name: str) -> None:
         """Remove a record; whoever has it open keeps it until it closes it."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._directory, name))
+            os.unlink(os.path.join(self.directory, name))

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable
 
+from procscope.cgroup.files import RUN_OUT
 from procscope.cgroup.model import TaskCounts
 from procscope.ids import Pid
 from procscope.linux.procfs import TaskStat, parse_nspid, parse_task_stat
@@ -16,11 +17,16 @@ _MAX_BIRTH_CANDIDATES = 256
 
 
 def read_task_stat(proc: str, pid: Pid) -> TaskStat | None:
-    """Return the state and start of the thread `pid`; None where it is gone."""
+    """Return the state and start of the thread `pid`; None where it is gone.
+
+    Raises OSError where this process has run out of descriptors or memory.
+    """
     try:
         # Below task/ the kernel does not add up the whole process's times for each of its threads.
         fd = os.open(f"{proc}/{pid}/task/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in RUN_OUT:
+            raise
         return None
     try:
         return parse_task_stat(os.read(fd, _STAT_BYTES))
@@ -31,12 +37,17 @@ def read_task_stat(proc: str, pid: Pid) -> TaskStat | None:
 
 
 def read_nspid(proc: str, pid: Pid) -> tuple[Pid, ...]:
-    """Return the pid's numbers in its PID namespaces, outermost first; empty where it is gone."""
+    """Return the pid's numbers in its PID namespaces, outermost first; empty where it is gone.
+
+    Raises OSError where this process has run out of descriptors or memory.
+    """
     try:
         path = f"{proc}/{pid}/status"
         with open(path, encoding="utf-8", errors="replace", newline="\n") as status:
             return parse_nspid(status.read())
-    except OSError:
+    except OSError as error:
+        if error.errno in RUN_OUT:
+            raise
         return ()
 
 

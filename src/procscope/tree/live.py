@@ -64,6 +64,11 @@ class LiveTree:
         if with_cpu_folder:
             self._add(_CPU_FOLDER, self._cpu_folder.root)
 
+    def sweep(self) -> bool:
+        """Close what is kept for containers and readers that have gone; tell if any is kept."""
+        kept = [self._observatory.sweep(), self._identifier.sweep()]
+        return any(kept)
+
     def close(self) -> None:
         """Close every file that is kept open between reads."""
         self._observatory.close()

@@ -13,6 +13,6 @@ from tests.unit.cgroup.trees import BUDGETS
 def _files_are_closed() -> Iterator[None]:
     yield
     for budget in BUDGETS:
-        while budget.close_oldest():
+        while budget.give_up_one():
             pass
     BUDGETS.clear()

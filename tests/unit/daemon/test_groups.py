@@ -68,7 +68,7 @@ def test_two_processes_are_of_one_group_where_they_are_in_one_container(
 ) -> None:
     """The host, which is in no container, is a group of its own."""
     known = Groups(Finder(places))
-    asked = pids.draw(st.lists(st.integers(1, 500)))
+    asked = pids.draw(st.lists(st.integers(1, 500), max_size=10))
     for one in asked:
         for other in asked:
             same = places.get(one) == places.get(other)
@@ -76,7 +76,7 @@ def test_two_processes_are_of_one_group_where_they_are_in_one_container(
 
 
 def test_a_group_is_that_of_the_readers_container_in_proc(tmp_path: Path) -> None:
-    """Sub-cgroups of a container, and a process that has ended, with the finder that workers use."""
+    """Sub-cgroups of a container, and a process that has ended: with the workers' own finder."""
     proc = FakeProc(tmp_path / "proc")
     name = "0123456789abcdef" * 4
     proc.add(10, f"0::/docker/{name}\n")

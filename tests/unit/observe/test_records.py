@@ -15,6 +15,7 @@ from procscope.ids import CgroupPath
 from procscope.observe.records import Record, RecordIdentity, RecordStore
 
 IDENTITY = RecordIdentity({"": CgroupPath("/docker/x"), "memory": CgroupPath("/a b")}, 4711)
+LEDGER_OFFSET = 1 << 20
 NO_FIXTURE_RESET = [HealthCheck.function_scoped_fixture]
 
 
@@ -92,7 +93,7 @@ def test_a_block_with_any_changed_byte_is_nothing(
     record = Record(str(path), create=True)
     record.write_ledger(payload)
     raw = bytearray(path.read_bytes())
-    begin = len(raw) - len(payload) - 8
+    begin = LEDGER_OFFSET
     raw[begin + place % (len(payload) + 8)] ^= change
     path.write_bytes(raw)
     assert record.read_ledger() is None
@@ -106,13 +107,13 @@ def test_a_block_that_was_cut_is_nothing(tmp_path: Path, payload: bytes, kept: i
     path.unlink(missing_ok=True)
     record = Record(str(path), create=True)
     record.write_ledger(payload)
-    os.truncate(path, path.stat().st_size - 1 - kept % (len(payload) + 7))
+    os.truncate(path, LEDGER_OFFSET + kept % (len(payload) + 8))
     assert record.read_ledger() is None
     record.close()
 
 
 @settings(deadline=None, suppress_health_check=NO_FIXTURE_RESET)
-@given(content=st.binary(max_size=64), offset=st.sampled_from([0, 4096, 1 << 20]))
+@given(content=st.binary(max_size=64), offset=st.sampled_from([0, 4096, LEDGER_OFFSET]))
 def test_a_file_of_garbage_is_an_empty_record(tmp_path: Path, content: bytes, offset: int) -> None:
     path = tmp_path / "record"
     path.write_bytes(b"\0" * offset + content)
