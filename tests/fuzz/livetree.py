@@ -45,6 +45,7 @@ class Scene:
         host.add_container("large", limit_bytes=LARGE_KB << 10, quota="300000 100000")
         for pid, cgroup in _PIDS.items():
             host.proc.add(pid, cgroup or "0::/\n")
+        self._fallbacks = host.fallbacks
         self._contents = HandleStore.create(1, (SlotClass(4096, 4), SlotClass(65536, 2)))
         self._contents.adopt_part(0)
         tree = LiveTree(host.observatory(), Identifier(host.proc.path), self._contents, dict(VIEWS))
@@ -68,6 +69,7 @@ class Scene:
             )
             self.session.handle(memoryview(header + body))
         self.handles = [0]
+        self._fallbacks.clear()
         require(len(os.listdir("/proc/self/fd")) < _MOST_DESCRIPTORS, "descriptors are lost")
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from procscope.daemon.config import ServeConfig
+from procscope.daemon.estate import close_all, read_state
+from procscope.daemon.keeping import find_keeper
+from procscope.fuse.wire import InitFlag
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
 from tests.integration.agents import Agent, agent, errno_of
@@ -99,6 +103,32 @@ def test_the_keeper_alone_is_enough(served: Daemon, reader: Agent) -> None:
 
 def meminfo_total(path: str) -> bytes:
     return Path(path).read_bytes().split()[1]
+
+
+def test_where_requests_are_kept_may_be_unknown_to_the_next_release(
+    served: Daemon, reader: Agent
+) -> None:
+    """The kernel sends them again, where it can; else the mount is made anew, and still serves."""
+    before, (*workers, _) = device(served), processes(served)
+    config = ServeConfig(mountpoint=str(served.mountpoint), run_directory=str(served.run_directory))
+    keeper = find_keeper(config.state_directory, config.mountpoint)
+    assert keeper is not None
+    kept = keeper.get()
+    connection = read_state(kept["state"]).connection
+    crash(served)
+    # A request that nobody answers is in a stopped worker's slots, or still with the kernel.
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    reader.send(meminfo_total, str(served.mountpoint / "proc/meminfo"))
+    os.pwrite(kept["slots"], b"another layout", 0)
+    keeper.close()
+    close_all(kept)
+    served.start()
+    if connection.has(InitFlag.FUSE_HAS_RESEND):
+        assert device(served) == before
+        assert reader.receive() == b"102400"
+    assert sees_its_limit(served, reader)
+    assert not any(alive(worker) for worker in workers)
 
 
 def test_a_keeper_that_is_killed_is_replaced(served: Daemon, reader: Agent) -> None:

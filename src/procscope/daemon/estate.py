@@ -25,6 +25,7 @@ from procscope.daemon.keeper import FUSE
 from procscope.daemon.slots import SlotMemory
 from procscope.errors import ProcscopeError
 from procscope.fuse.negotiation import ConnectionState
+from procscope.fuse.wire import InitFlag
 
 SLOTS, HANDLES, STATE = "slots", "handles", "state"
 STATE_VERSION = 1
@@ -93,6 +94,9 @@ class Estate:
     handles: HandleStore
     state_fd: int
     state: EstateState
+    needs_resend: bool = False
+    """Whether requests that a predecessor has read have to be asked for again: where it kept them
+    is not known."""
 
     @classmethod
     def create(cls, fuse_fd: int, state: EstateState, workers: int) -> Estate:
@@ -107,20 +111,26 @@ class Estate:
         """Return the one that a predecessor has left as `fds`. Raises ProcscopeError.
 
         Contents of open files in a layout that is not known are given up: whoever reads on gets
-        the file as it is now.
+        the file as it is now. So are requests that wait, where the kernel sends them again.
         """
         missing = {FUSE, SLOTS, STATE} - fds.keys()
         if missing:
             raise _unusable(f"{', '.join(sorted(missing))} is missing")
-        state = EstateState.from_json(_read_state(fds[STATE]))
-        slots = SlotMemory.adopt(fds[SLOTS])
+        state = read_state(fds[STATE])
+        needs_resend = False
+        try:
+            slots = SlotMemory.adopt(fds[SLOTS])
+        except ProcscopeError:
+            if not state.connection.has(InitFlag.FUSE_HAS_RESEND):
+                raise
+            slots, needs_resend = SlotMemory.create(LEAST_PARTS), True
         handles: HandleStore | None = None
         if HANDLES in fds:
             with suppress(ProcscopeError):
                 handles = HandleStore.adopt(fds[HANDLES])
         if handles is None or handles.parts < slots.workers:
             handles = HandleStore.create(slots.workers)
-        return cls(fds[FUSE], slots, handles, fds[STATE], state)
+        return cls(fds[FUSE], slots, handles, fds[STATE], state, needs_resend)
 
     @property
     def descriptors(self) -> dict[str, int]:
@@ -162,8 +172,10 @@ def close_all(fds: Mapping[str, int]) -> None:
             os.close(fd)
 
 
-def _read_state(fd: int) -> str:
+def read_state(fd: int) -> EstateState:
+    """Return the state that the memfd `fd` holds. Raises ProcscopeError."""
     try:
-        return os.pread(fd, _MAX_STATE_BYTES, 0).decode("utf-8", "replace")
+        text = os.pread(fd, _MAX_STATE_BYTES, 0).decode("utf-8", "replace")
     except OSError as error:
         raise _unusable(f"its state cannot be read: {error.strerror}") from None
+    return EstateState.from_json(text)

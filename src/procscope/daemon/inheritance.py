@@ -16,7 +16,7 @@ from procscope.daemon.keeping import KeeperLink
 from procscope.daemon.readiness import STORE_PREFIX
 from procscope.errors import ProcscopeError
 from procscope.linux import syscalls
-from procscope.linux.processes import identity_of, open_process
+from procscope.linux.processes import ProcessIdentity, identity_of, open_process
 
 _log = logging.getLogger(__name__)
 ENVIRONMENT_NAME = "PROCSCOPE_INHERIT"
@@ -110,7 +110,8 @@ def _candidates(
         except OSError as error:
             _log.error("nothing is taken over from the keeper: %s", error)
         yield "the keeper", kept
-    yield from _held_by_orphans(config)
+    for worker, fds in orphans(config):
+        yield f"worker {worker.pid}", fds
 
 
 def _stored_by_service_manager() -> Mapping[str, int]:
@@ -132,15 +133,22 @@ def _stored_by_service_manager() -> Mapping[str, int]:
     return found
 
 
-def _held_by_orphans(config: ServeConfig) -> Iterator[tuple[str, Mapping[str, int]]]:
-    """Yield the descriptors of workers that a dead supervisor has left (pidfd_getfd(2))."""
+def orphans(config: ServeConfig) -> Iterator[tuple[ProcessIdentity, Mapping[str, int]]]:
+    """Yield every worker that a dead supervisor has left, and copies of its descriptors.
+
+    They are pidfd_getfd(2)'s, and the caller's to close.
+    """
     for entry in os.listdir(config.proc):
-        if entry.isdecimal() and _comm(config.proc, entry).startswith("procscope-w"):
-            fds = _copy_descriptors(int(entry), config)
-            if STATE in fds:
-                yield f"worker {entry}", fds
-            else:
-                close_all(fds)
+        if not entry.isdecimal() or not _comm(config.proc, entry).startswith("procscope-w"):
+            continue
+        identity = identity_of(int(entry), config.proc)
+        if identity is None:
+            continue
+        fds = _copy_descriptors(identity, config)
+        if STATE in fds:
+            yield identity, fds
+        else:
+            close_all(fds)
 
 
 def _comm(proc: str, pid: str) -> str:
@@ -151,13 +159,12 @@ def _comm(proc: str, pid: str) -> str:
         return ""
 
 
-def _copy_descriptors(pid: int, config: ServeConfig) -> dict[str, int]:
-    identity = identity_of(pid, config.proc)
-    pidfd = open_process(identity, config.proc) if identity is not None else None
+def _copy_descriptors(identity: ProcessIdentity, config: ServeConfig) -> dict[str, int]:
+    pidfd = open_process(identity, config.proc)
     if pidfd is None:
         return {}
     found: dict[str, int] = {}
-    folder = f"{config.proc}/{pid}/fd"
+    folder = f"{config.proc}/{identity.pid}/fd"
     with contextlib.suppress(OSError):
         # Only root may look there, and only root's processes are taken for workers.
         if os.stat(folder).st_uid == os.geteuid():

@@ -28,6 +28,7 @@ from procscope.daemon.takeover import mount_anew, stop_worker, take_over
 from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
 from procscope.daemon.worker import run_worker
 from procscope.errors import ExitCode, ProcscopeError
+from procscope.fuse import device
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.linux.processes import identity_of
@@ -141,6 +142,8 @@ class Supervisor:
     def _start_children(self) -> None:
         for index in range(self._estate.slots.workers):
             self._start_worker(index)
+        if self._estate.needs_resend:
+            device.ask_for_resend(self._estate.fuse_fd)
         self._start_sampler()
 
     def _start_worker(self, index: int) -> None:

@@ -7,8 +7,8 @@ import logging
 import os
 
 from procscope.daemon.config import ServeConfig
-from procscope.daemon.estate import Estate, EstateState
-from procscope.daemon.inheritance import Inheritance, find_estate
+from procscope.daemon.estate import STATE, Estate, EstateState, close_all, read_state
+from procscope.daemon.inheritance import Inheritance, find_estate, orphans
 from procscope.daemon.keeping import KeeperLink
 from procscope.daemon.mountpoint import mount_name, mounted_at, prepare
 from procscope.errors import ProcscopeError
@@ -28,6 +28,8 @@ def take_over(
     estate = find_estate(config, inherited, keeper)
     if estate is None:
         return None
+    if estate.needs_resend:
+        _stop_strangers(estate, config)
     mount = mounted_at(config.mountpoint, config.proc)
     if mount is not None and mount.device == estate.state.device:
         return estate
@@ -88,6 +90,17 @@ def stop_worker(estate: Estate, config: ServeConfig, index: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(owner[0], os.WNOHANG)
     slots.clear_owner()
+
+
+def _stop_strangers(estate: Estate, config: ServeConfig) -> None:
+    """End the workers of a release whose slots do not tell who they are."""
+    for worker, fds in orphans(config):
+        with contextlib.suppress(ProcscopeError):
+            if read_state(fds[STATE]) == estate.state:
+                terminate(worker, config.deadline_s, config.proc)
+        close_all(fds)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(worker.pid, os.WNOHANG)
 
 
 def _mount(fd: int, config: ServeConfig) -> None:

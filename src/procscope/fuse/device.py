@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from procscope.errors import ProcscopeError
+from procscope.fuse import wire
 from procscope.fuse.negotiation import ConnectionState, negotiate
 from procscope.linux import syscalls
 
@@ -115,6 +116,18 @@ def exchange_init(fd: int) -> ConnectionState:
             raise _refused("the FUSE connection failed at INIT", error, {}) from None
         if state is not None:
             return state
+
+
+def ask_for_resend(fd: int) -> None:
+    """Have the kernel send every request again that was read and not answered (Linux 6.9).
+
+    Only where FUSE_HAS_RESEND was agreed. Raises OSError.
+    """
+    # fuse_notify() in fs/fuse/dev.c: a reply to no request, its error is the code.
+    header = wire.fuse_out_header.pack(
+        len=wire.fuse_out_header.size, error=wire.FUSE_NOTIFY_RESEND, unique=0
+    )
+    os.write(fd, header)
 
 
 def unmount(target: str) -> bool:
