@@ -17,7 +17,7 @@ from typing import NoReturn
 from procscope.daemon.control import Order
 from procscope.daemon.inheritance import TRIAL_NAME, Inheritance
 
-TRIAL_PATIENCE_S = 15.0
+TRIAL_PATIENCE_S = 30.0
 _OWN_PREFIX = "procscope: "
 _MAX_REPORT_BYTES = 4096
 
