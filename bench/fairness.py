@@ -6,7 +6,8 @@ Two cgroups are made. In the first one MANY threads read `meminfo` as fast as th
 `--short-lived` each read is made by a process of its own, forked for it. A paced reader in the
 second one does the same every few milliseconds. In each round it is measured alone, then beside the
 many, so that whatever else the machine does weighs on both. Printed are median and 99th percentile
-of its open + read to the end + close, their ratios, and how many reads the many got done.
+of its open + read to the end + close over all rounds, the median of the rounds' ratios of them, and
+how many reads the many got done.
 
 What many readers cost by the CPU time that they take, whatever answers them, is measured with
 `--elsewhere`: they read the kernel's own `meminfo` then.
@@ -173,14 +174,20 @@ def serving(folder: Path, workers: int, src: Path) -> Iterator[Path]:
         daemon.wait()
 
 
-def show(alone: list[float], beside: list[float]) -> None:
-    """Print the percentiles of both in microseconds, and their ratios."""
+def show(alone: list[list[float]], beside: list[list[float]]) -> None:
+    """Print the percentiles of all rounds in microseconds, and the median of the rounds' ratios."""
     print("               p50        p99")
-    for name, values in (("alone", alone), ("beside", beside)):
-        median_us, high_us = statistics.median(values) * 1e6, percentile(values, 99) * 1e6
-        print(f"{name:8} {median_us:7.0f} us {high_us:7.0f} us")
-    of_medians = statistics.median(beside) / statistics.median(alone)
-    print(f"ratio    {of_medians:10.1f} {percentile(beside, 99) / percentile(alone, 99):10.1f}")
+    for name, rounds in (("alone", alone), ("beside", beside)):
+        values = [value for one in rounds for value in one]
+        print(f"{name:8}" + "".join(f" {percentile(values, p) * 1e6:7.0f} us" for p in (50, 99)))
+    ratios = [
+        statistics.median(
+            percentile(after, p) / percentile(before, p)
+            for before, after in zip(alone, beside, strict=True)
+        )
+        for p in (50, 99)
+    ]
+    print("ratio   " + "".join(f" {ratio:10.1f}" for ratio in ratios))
 
 
 def main() -> None:
@@ -195,8 +202,8 @@ def main() -> None:
     parser.add_argument("--pause-ms", type=float, default=2.0, help="between two paced reads")
     parser.add_argument("--src", type=Path, default=ROOT / "src")
     options = parser.parse_args()
-    alone: list[float] = []
-    beside: list[float] = []
+    alone: list[list[float]] = []
+    beside: list[list[float]] = []
     rates: list[float] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="procscope-bench-")))
@@ -209,10 +216,10 @@ def main() -> None:
         command = [str(program), theirs, str(options.many), kind]
         measure = (path, options.reads, options.pause_ms / 1000)
         for _ in range(options.rounds):
-            alone += one.call(paced, *measure)
+            alone.append(one.call(paced, *measure))
             many = Many(command, many_group)
             begun = time.perf_counter()
-            beside += one.call(paced, *measure)
+            beside.append(one.call(paced, *measure))
             rates.append(many.end() / (time.perf_counter() - begun))
     load, _, _ = os.getloadavg()
     print(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import procscope
+from procscope.daemon.config import ServeConfig
 from procscope.linux import syscalls
 from tests.faults.scale import slowness
 from tests.integration.daemons import alive, folder, is_mounted
@@ -60,6 +61,12 @@ class Service:
         """The supervisor."""
         assert self.process is not None
         return self.process.pid
+
+    @property
+    def records_directory(self) -> Path:
+        """Where the daemon keeps what it knows of containers."""
+        mountpoint, run_directory = str(self.mountpoint), str(self.run_directory)
+        return Path(ServeConfig(mountpoint, run_directory=run_directory).records_directory)
 
     def start(self) -> None:
         """Start it, after its predecessor's end, and wait until it says that it is ready."""

@@ -99,7 +99,7 @@ class FileBudget:
 class KernelFile:
     """One file of one cgroup."""
 
-    __slots__ = ("_buffer_bytes", "_directory", "fd", "name")
+    __slots__ = ("__weakref__", "_buffer_bytes", "_directory", "fd", "name")
 
     def __init__(self, directory: CgroupDirectory, name: str) -> None:
         self.name = name

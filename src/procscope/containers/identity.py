@@ -72,6 +72,7 @@ class ContainerFinder(Protocol):
 
     def sweep(self) -> bool:
         """Close the files of processes that have gone; tell whether any are kept still."""
+        ...
 
     def close(self) -> None:
         """Close every file that is kept open."""
@@ -89,7 +90,7 @@ class Identifier:
         """
         self._proc = proc
         self._capacity = capacity
-        self._budget = budget or FileBudget()
+        self._budget = FileBudget() if budget is None else budget
         self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
         self._host_pid_namespace = self._pid_namespace("self")
 

@@ -11,7 +11,7 @@ from procscope.ids import Pid
 _GOOD_FOR_NS = 50_000_000
 """A process that has moved, or whose pid is another's now, waits in the wrong queue this long; what
 it reads is decided anew at each request."""
-_CAPACITY = 4096
+_CAPACITY = 512
 _HOST = "host"
 
 

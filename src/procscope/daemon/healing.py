@@ -50,7 +50,9 @@ def heal(config: ServeConfig, source: Source) -> None:
     except (ProcscopeError, OSError) as error:
         _log.error("containers are not looked after: %s", error)
     else:
-        with contextlib.suppress(FileNotFoundError):
+        # On a disk that cannot be written it stays, and is given back once more: that changes
+        # nothing where the files are there already.
+        with contextlib.suppress(OSError):
             os.unlink(os.path.join(config.state_directory, _DETACHED))
 
 

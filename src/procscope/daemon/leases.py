@@ -22,27 +22,40 @@ class HeldOpen:
     def __init__(self, mountpoint: str) -> None:
         self._mountpoint = mountpoint
         self._fds: list[int] = []
+        self._missing: list[str] = []
         self._device = 0
 
     def refresh(self) -> None:
-        """Hold the files of what is mounted now; whoever has unmounted it is not hindered."""
+        """Hold the files of what is mounted now; whoever has unmounted it is not hindered.
+
+        A file that somebody has a lease on is tried again at the next call: the first try makes
+        the kernel take the lease away, within `fs.lease-break-time`.
+        """
         try:
             device = os.stat(self._mountpoint).st_dev
         except OSError:
             device = 0
-        if device == self._device:
-            return
-        self.close()
-        self._device = device
-        for path in _files(self._mountpoint):
-            with contextlib.suppress(OSError):
-                self._fds.append(os.open(path, _HELD))
+        if device != self._device:
+            self.close()
+            self._device = device
+            self._missing = list(_files(self._mountpoint))
+        self._missing = [path for path in self._missing if not self._hold(path)]
 
     def close(self) -> None:
         """Let go of them."""
         for fd in self._fds:
             os.close(fd)
         self._fds = []
+
+    def _hold(self, path: str) -> bool:
+        """Open a file, and return whether there is nothing more to do about it."""
+        try:
+            self._fds.append(os.open(path, _HELD))
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # such as the pressure of a kernel without PSI
+        return True
 
 
 def _files(mountpoint: str) -> Iterator[str]:

@@ -55,9 +55,8 @@ def run_worker(
     handles.adopt_part(index)
     # What the supervisor has left is never garbage here: to collect it would copy its pages.
     gc.freeze()
-    limit = _raise_file_limit()
-    readers = max(4, min(_MOST_READERS, limit // 8))
-    budget = FileBudget(max(8, min(limit // 2, limit - 2 * readers - _FILES_KEPT_FREE)))
+    readers, files = share_out(_raise_file_limit())
+    budget = FileBudget(files)
     identifier = Identifier(config.proc, capacity=readers, budget=budget)
     tree = make_tree(config, hierarchies, handles, identifier, budget)
     handler: RequestHandler = Session(tree, state)
@@ -117,7 +116,7 @@ def make_tree(
     budget: FileBudget | None = None,
 ) -> LiveTree:
     """Return the filesystem that one worker serves; `finder` finds its readers' containers."""
-    budget = budget or FileBudget()
+    budget = FileBudget() if budget is None else budget
     host = HostFiles(config.proc, config.sys, shared=handles, budget=budget)
     host.keep_open(config.views)
     observatory = Observatory(
@@ -135,6 +134,16 @@ def make_tree(
         config.views,
         with_cpu_folder=config.with_cpu_folder,
     )
+
+
+def share_out(limit: int) -> tuple[int, int]:
+    """Return of how many readers the container is remembered, and how many files are kept open.
+
+    The files are those of cgroups, and records. A process that may open `limit` files has
+    descriptors left for all else, unless that is very few.
+    """
+    readers = max(4, min(_MOST_READERS, limit // 8))
+    return readers, max(8, min(limit // 2, limit - 2 * readers - _FILES_KEPT_FREE))
 
 
 def _raise_file_limit() -> int:

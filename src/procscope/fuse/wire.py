@@ -15,8 +15,8 @@ from typing import Any, Final
 FUSE_KERNEL_VERSION: Final = 7
 FUSE_ROOT_ID: Final = 1
 FUSE_MIN_READ_BUFFER: Final = 8192
-FUSE_UNIQUE_RESEND: Final = 1 << 63
 FUSE_NOTIFY_RESEND: Final = 7
+FUSE_UNIQUE_RESEND: Final = 1 << 63
 """Set in `unique` of a request that is sent again (Linux 6.9)."""
 FUSE_INVALID_UIDGID: Final = 0xFFFFFFFF
 

@@ -76,7 +76,7 @@ class HostFiles:
         self.proc = proc
         self.sys = sys
         self._shared = shared
-        self._budget = budget or FileBudget()
+        self._budget = FileBudget() if budget is None else budget
         self._snapshots: dict[str, _Snapshot] = {}
         self._online_text = b""
         self._online: tuple[CpuId, ...] = ()

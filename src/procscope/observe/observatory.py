@@ -61,7 +61,7 @@ class Observatory:
         self._records = records
         self._cpu_count = cpu_count
         self._on_fallback = on_fallback
-        self._budget = budget or FileBudget()
+        self._budget = FileBudget() if budget is None else budget
         self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
         self._host_sizes: dict[str, int] = {}
         self._to_check: OrderedDict[ContainerKey, None] = OrderedDict()

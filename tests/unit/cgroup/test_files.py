@@ -7,9 +7,11 @@ ENODEV is the kernel's part.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,40 @@ def test_out_of_descriptors_others_are_given_up(tmp_path: Path) -> None:
         for fd in fillers:
             os.close(fd)
         directory.close()
+
+
+def test_of_what_a_lowered_limit_has_made_useless_nothing_is_given_up(tmp_path: Path) -> None:
+    """Closing a number beyond the limit frees none that can be had: who reads now goes on."""
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    budget = FileBudget(1000)
+    directory = CgroupDirectory(str(tmp_path), budget)
+    directory.read("a")
+    directory.read("b")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            directory.read("c")
+        assert directory.read("a") == b"a"
+        assert len(budget) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        directory.close()
+
+
+def test_what_is_closed_is_freed_at_once(tmp_path: Path) -> None:
+    """Not when the collector of cycles comes by: thousands of containers may go before that."""
+    (tmp_path / "a").write_text("a")
+    directory = CgroupDirectory(str(tmp_path), FileBudget())
+    directory.read("a")
+    file = weakref.ref(next(iter(directory.budget._open)))
+    gc.disable()
+    try:
+        directory.close()
+        assert file() is None
+    finally:
+        gc.enable()
 
 
 def test_the_default_budget_is_below_the_process_limit() -> None:

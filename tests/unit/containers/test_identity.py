@@ -7,13 +7,16 @@ is gone is its own part; here such a file reads as another text.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from procscope.cgroup.files import CgroupDirectory, FileBudget
 from procscope.containers.container import container_of_paths
 from procscope.containers.identity import Identifier, container_by_name
 from procscope.ids import CgroupPath, Pid
@@ -251,6 +254,67 @@ def test_open_files_are_bounded(proc: FakeProc, identifier: Identifier) -> None:
         proc.add(pid, v2(f"/box/{pid}"), namespace="a", nspid=(pid, pid + 1), parent=1000)
         assert cgroups_of(identifier, pid) == {"": "/box"}
         assert len(open_below(proc.root)) <= 2 * 8
+
+
+def test_who_has_gone_is_swept(proc: FakeProc, identifier: Identifier) -> None:
+    for pid in (10, 11):
+        proc.add(pid, v2(f"/docker/{A}"))
+        identifier.container_of(Pid(pid))
+    proc.end(10)
+    assert identifier.sweep()
+    assert open_below(proc.root) == [f"{proc.root}/11/cgroup"]
+    proc.end(11)
+    assert not identifier.sweep()
+    assert open_below(proc.root) == []
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("namespace", ["host", "own"])
+def test_who_cannot_be_looked_at_is_the_host_this_time(
+    proc: FakeProc, identifier: Identifier, caplog: pytest.LogCaptureFixture, namespace: str
+) -> None:
+    """Out of descriptors: said in the log, and not remembered."""
+    proc.add(10, v2("/box/deep"), namespace=namespace, nspid=(10, 1))
+    with no_descriptors():
+        assert identifier.container_of(Pid(10)) is None
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "Too many open files" in line
+    assert cgroups_of(identifier, 10) == {"": "/box/deep"}
+
+
+def test_a_reader_is_looked_at_with_what_the_budget_gives_up(
+    proc: FakeProc, tmp_path: Path
+) -> None:
+    """Rather a file of a cgroup is opened again than a container given the host's files."""
+    (tmp_path / "memory.max").write_text("1")
+    budget = FileBudget()
+    directory = CgroupDirectory(str(tmp_path), budget)
+    directory.read("memory.max")
+    proc.add(10, v2(f"/docker/{A}"))
+    identifier = Identifier(proc.path, budget=budget)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            fillers.extend(iter(lambda: os.open("/dev/null", os.O_RDONLY), -1))
+        assert cgroups_of(identifier, 10) == {"": f"/docker/{A}"}
+        assert len(budget) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in fillers:
+            os.close(fd)
+        identifier.close()
+        directory.close()
 
 
 def test_close_closes_all(proc: FakeProc) -> None:

@@ -17,7 +17,7 @@ from procscope.ids import CgroupPath, Pid
 from tests.unit.containers.fakeproc import FakeProc
 
 GOOD_FOR_NS = 50_000_000
-CAPACITY = 4096
+CAPACITY = 512
 
 
 def a_container(name: str) -> Container:
@@ -36,6 +36,10 @@ class Finder:
     def container_of(self, pid: Pid) -> Container | None:
         self.asked.append(pid)
         return a_container(self.places[pid]) if pid in self.places else None
+
+    def sweep(self) -> bool:
+        """Nothing is kept."""
+        return False
 
     def close(self) -> None:
         """Nothing is open."""

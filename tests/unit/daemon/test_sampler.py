@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from procscope.daemon.sampler import Sampler
 from procscope.observe.loadblock import LoadBlock
-from procscope.observe.records import RecordIdentity
+from procscope.observe.records import RecordIdentity, RecordStore
 from procscope.views.loadavg import Load, decay_n
 from tests.unit.containers.fakeproc import open_below
 from tests.unit.observe.fakehost import FakeHost
@@ -235,3 +237,25 @@ def test_a_container_without_tasks_decays_to_nothing(node: Node) -> None:
     node.sample(720 * 4)
     assert node.load(name) == decay_n(after_passes(1, 12), 0, 720 * 4)
     assert node.load(name).one == 0
+
+
+def test_a_record_that_cannot_be_removed_does_not_stop_the_sampling(
+    node: Node, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that was made read-only: it is tried again at the next pass."""
+    gone, other = node.track("gone", "R"), node.track("other", "R", first_pid=20)
+    node.sample()
+    node.host.remove_container("gone")
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordStore, "remove", refuse_to_remove)
+        for _ in range(2):
+            node.sample()
+    assert node.load(other) == after_passes(1, 3)
+    assert [gone in record.getMessage() for record in caplog.records] == [True, True]
+    assert "Read-only file system" in caplog.text
+    node.sample()
+    assert node.host.records.names() == (other,)
+
+
+def refuse_to_remove(store: RecordStore, name: str) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{store.directory}/{name}")

@@ -45,3 +45,23 @@ def test_a_directory_that_cannot_be_made_is_one_line(config: ServeConfig, tmp_pa
     with pytest.raises(ProcscopeError, match="cannot keep state in") as caught:
         prepare_state(config)
     assert "--run-directory" in caught.value.hint
+
+
+def test_where_nothing_changes_nothing_is_written(config: ServeConfig) -> None:
+    """A disk that is full or read-only does not keep the daemon from its next start."""
+    prepare_state(config)
+    before = everything_below(Path(config.run_directory))
+    prepare_state(config)
+    assert everything_below(Path(config.run_directory)) == before
+
+
+def everything_below(folder: Path) -> list[tuple[Path, int, int]]:
+    found = [(path, path.stat()) for path in (folder, *folder.rglob("*"))]
+    return sorted((path, status.st_ino, status.st_ctime_ns) for path, status in found)
+
+
+def test_the_mode_of_an_earlier_directory_is_mended(config: ServeConfig) -> None:
+    prepare_state(config)
+    Path(config.records_directory).chmod(0o755)
+    prepare_state(config)
+    assert Path(config.records_directory).stat().st_mode & 0o777 == 0o700

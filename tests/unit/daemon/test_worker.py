@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from procscope.containers.identity import Nobody
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.slots import SlotMemory
-from procscope.daemon.worker import run_worker
+from procscope.daemon.worker import run_worker, share_out
 from procscope.fuse import opcodes, wire
 from procscope.fuse.filesystem import Caller, Opened
 from procscope.ids import FileHandle, NodeId
@@ -198,3 +200,20 @@ def test_what_is_kept_for_an_answer_that_nobody_wants_is_given_back(
     scene.leave(unique=1, begun=True)
     scene.start_successor()
     assert scene.handles.in_use() == 0
+
+
+@given(limit=st.integers(64, 1 << 20))
+def test_descriptors_are_shared_out_so_that_some_are_left(limit: int) -> None:
+    readers, files = share_out(limit)
+    assert 8 <= readers <= 256
+    assert 8 <= files <= limit // 2
+    # Of a reader in a PID namespace of its own two files are kept.
+    assert limit - 2 * readers - files >= 40
+
+
+@given(limit=st.integers(0, 64))
+def test_with_hardly_any_descriptors_a_few_files_are_kept_all_the_same(limit: int) -> None:
+    """What does not fit is given up when something has to be opened."""
+    readers, files = share_out(limit)
+    assert readers == max(4, limit // 8)
+    assert 8 <= files <= 9

@@ -305,6 +305,67 @@ def test_a_signal_at_any_moment_loses_no_request(pair: Pair, seed: int) -> None:
     assert sorted(found) == list(range(1, 60))
 
 
+def test_a_loop_that_waits_sweeps_until_nothing_is_left(pair: Pair) -> None:
+    """Then it waits without end: nobody wakes an idle host."""
+    kernel, server = pair
+    left = [True, True, False]
+    timeouts: list[float | None] = []
+
+    def sweep() -> bool:
+        return left.pop(0)
+
+    loop = RequestLoop(
+        Responder(server.fileno(), session(), PrivateSlots()), sweep=sweep, sweep_every_s=0.001
+    )
+    wait = loop._waiter.wait
+
+    def noted(timeout_s: float | None = None) -> None:
+        timeouts.append(timeout_s)
+        if timeout_s is None and not left:
+            loop.stop()
+        wait(timeout_s)
+
+    loop._waiter.wait = noted  # type: ignore[method-assign]
+    send(kernel, 1, pid=1)
+    loop.run()
+    assert left == []
+    assert timeouts[-1] is None
+    assert None not in timeouts[:-1]
+
+
+def test_a_loop_that_has_answered_nothing_waits_without_end(pair: Pair) -> None:
+    loop = RequestLoop(Responder(pair[1].fileno(), session(), PrivateSlots()), sweep_every_s=0.001)
+    timeouts: list[float | None] = []
+
+    def noted(timeout_s: float | None = None) -> None:
+        timeouts.append(timeout_s)
+        loop.stop()
+
+    loop._waiter.wait = noted  # type: ignore[method-assign]
+    loop.run()
+    assert timeouts == [None]
+
+
+def test_a_loop_that_is_never_idle_sweeps_too(pair: Pair) -> None:
+    kernel, server = pair
+    swept = []
+
+    def sweep() -> bool:
+        swept.append(True)
+        loop.stop()
+        return True
+
+    def handle(message: memoryview) -> Reply:
+        send(kernel, 2, pid=1)
+        return None
+
+    responder = Responder(server.fileno(), Answers(handle), PrivateSlots(4))
+    loop = RequestLoop(responder, sweep=sweep, sweep_every_s=0.001)
+    send(kernel, 1, pid=1)
+    loop.run()
+    assert swept == [True]
+
+
 def received(end: socket.socket, header: wire.Layout) -> list[int]:
     found = []
     with suppress(BlockingIOError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -171,3 +174,52 @@ def test_a_reader_that_waits_in_vain_is_told_what_was_told_last(
         assert idle_s() == told_s
     assert idle_s() >= told_s + 9
     holder.close()
+
+
+def test_what_cannot_be_written_is_said_and_tried_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full, and has room again: the log names the folder and what it means."""
+    monkeypatch.setattr(module, "_NO_RECORD_NS", 0)
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    with closing(host.observatory()) as observatory:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "posix_fallocate", no_space)
+            assert 100 <= uptime_s(observatory, container) < 110
+        assert host.records.names() == ()
+        messages = [record.getMessage() for record in caplog.records]
+        assert messages
+        for message in messages:
+            assert host.records.directory in message
+            assert "CPU times may step back: No space left on device" in message
+        assert 100 <= uptime_s(observatory, container) < 110
+        record = only_record(host)
+        assert record.read_ledger()
+        record.close()
+
+
+def no_space(fd: int, offset: int, length: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_ledger_that_cannot_be_written_is_said(
+    host: FakeHost,
+    observatory: Observatory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    container = host.add_container("c")
+    observatory.track(container)
+    monkeypatch.setattr(Record, "write_ledger", refuse)
+    uptime_s(observatory, container)
+    (record,) = caplog.records
+    assert "Read-only file system" in record.getMessage()
+    # One line for the folder, not for each container: that is how the log tells subjects apart.
+    assert record.args is not None
+    assert next(iter(record.args)) == host.records.directory
+
+
+def refuse(record: Record, block: bytes) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))

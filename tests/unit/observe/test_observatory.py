@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from procscope.cgroup.files import CgroupGone
+from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.containers.container import Container
 from procscope.observe import observatory as module
 from procscope.observe.container import ContainerObserver
@@ -183,10 +183,31 @@ def test_the_longest_unread_container_is_given_up(
 def test_a_container_that_is_gone_unread_is_swept(host: FakeHost, observatory: Observatory) -> None:
     gone, other = host.add_container("gone"), host.add_container("other")
     mem_total_kb(observatory, gone)
-    host.remove_container("gone")
-    observatory._swept_at_ns = 0
     mem_total_kb(observatory, other)
+    host.remove_container("gone")
+    assert observatory.sweep()
     assert list(observatory._observers) == [other.key]
+    assert open_below(host.cgroups / "gone") == []
+    host.remove_container("other")
+    assert not observatory.sweep()
+    assert open_below(host.root / "state") == []
+
+
+def test_those_that_have_gone_are_few_however_fast_containers_come_and_go(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    """Without any sweep, beside some that stay: what is kept is bounded by those that are there."""
+    stay = [host.add_container(f"stays{number}") for number in range(12)]
+    for container in stay:
+        mem_total_kb(observatory, container)
+    most = 0
+    for number in range(100):
+        mem_total_kb(observatory, host.add_container(f"c{number}"))
+        host.remove_container(f"c{number}")
+        most = max(most, len(observatory._observers))
+    assert most <= 2 * len(stay)
+    assert {container.key for container in stay} <= observatory._observers.keys()
+    assert observatory._observers.keys() == observatory._to_check.keys()
 
 
 def test_a_cgroup_that_goes_while_it_is_opened_leaves_nothing_open(
@@ -195,9 +216,9 @@ def test_a_cgroup_that_goes_while_it_is_opened_leaves_nothing_open(
     container = host.add_container("c")
     open_record = RecordStore.open
 
-    def removed_meanwhile(store: RecordStore, name: str) -> object:
+    def removed_meanwhile(store: RecordStore, name: str, budget: FileBudget) -> object:
         host.remove_container("c")
-        return open_record(store, name)
+        return open_record(store, name, budget)
 
     monkeypatch.setattr(RecordStore, "open", removed_meanwhile)
     assert observatory.render(VIEWS["meminfo"], container) == MEMINFO.encode()

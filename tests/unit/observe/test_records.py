@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.ids import CgroupPath
+from procscope.linux import syscalls
 from procscope.observe.records import Record, RecordIdentity, RecordStore
+from tests.unit.containers.fakeproc import open_below
 
 IDENTITY = RecordIdentity({"": CgroupPath("/docker/x"), "memory": CgroupPath("/a b")}, 4711)
 LEDGER_OFFSET = 1 << 20
@@ -184,6 +188,104 @@ def test_the_store_lists_and_removes(store: RecordStore) -> None:
     store.remove("a")
     assert store.names() == ("b",)
     assert store.open_existing("a") is None
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """A disk of 64 KiB at a folder."""
+    place.mkdir()
+    try:
+        syscalls.mount("tmpfs", str(place), "tmpfs", 0, "size=64k")
+    except PermissionError:
+        pytest.skip("mounting takes root")
+    try:
+        yield place
+    finally:
+        syscalls.umount2(str(place), syscalls.MNT_DETACH)
+
+
+def fill(place: Path) -> None:
+    with suppress(OSError), (place / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(512)):
+            continue
+
+
+def test_a_record_is_written_to_on_a_disk_that_is_full_since(tmp_path: Path) -> None:
+    """So that no counter steps back that was told before."""
+    with small_disk(tmp_path / "disk") as disk:
+        record = RecordStore(str(disk)).open("one")
+        fill(disk)
+        record.write_identity(IDENTITY)
+        record.write_load(b"load")
+        record.write_ledger(b"x" * 4000)
+        assert blocks(record) == (IDENTITY, b"load", b"x" * 4000)
+        record.close()
+
+
+def test_a_full_disk_has_no_record_that_cannot_be_written(tmp_path: Path) -> None:
+    """One that never says whose it is would be listed for nothing."""
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk)
+        store = RecordStore(str(disk))
+        before = open_below(disk)
+        with pytest.raises(OSError, match="No space left"):
+            store.open("one")
+        assert store.names() == ("filler",)
+        assert open_below(disk) == before
+
+
+def test_a_record_of_old_is_used_on_a_full_disk(tmp_path: Path) -> None:
+    """It may not have room for all that is to come, but it tells what was."""
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "one").touch()
+        record = Record(str(disk / "one"), create=False)
+        record.write_identity(IDENTITY)
+        record.close()
+        fill(disk)
+        again = RecordStore(str(disk)).open("one")
+        assert again.read_identity() == IDENTITY
+        again.close()
+
+
+def test_records_are_kept_open_within_a_budget(store: RecordStore, tmp_path: Path) -> None:
+    budget = FileBudget(2)
+    records = [store.open(str(number), budget) for number in range(5)]
+    for _ in range(2):
+        for number, one in enumerate(records):
+            one.write_load(b"%d" % number)
+            assert one.read_load() == b"%d" % number
+            assert len(open_below(tmp_path)) <= 2
+    for one in records:
+        one.close()
+    assert open_below(tmp_path) == []
+
+
+def test_a_locked_record_is_not_given_up(store: RecordStore) -> None:
+    """The lock would be gone with its descriptor."""
+    budget = FileBudget(1)
+    mine, other = store.open("mine", budget), store.open("other", budget)
+    with mine.ledger_lock() as locked:
+        assert locked
+        other.write_load(b"load")
+        mine.write_ledger(b"ledger")
+        rival = store.open("mine")
+        with rival.ledger_lock() as twice:
+            assert not twice
+        rival.close()
+    assert len(budget) == 1
+    for one in (mine, other):
+        one.close()
+
+
+def test_a_record_that_went_while_it_was_closed_is_that_of_a_cgroup_that_is_gone(
+    store: RecordStore,
+) -> None:
+    budget = FileBudget(1)
+    first, second = store.open("first", budget), store.open("second", budget)
+    store.remove("first")
+    with pytest.raises(CgroupGone):
+        first.read_load()
+    second.close()
 
 
 def test_who_has_a_removed_record_open_keeps_it(store: RecordStore, record: Record) -> None:
