@@ -179,7 +179,7 @@ class TestAttach:
             process = one.process
         assert "has ended" in host.call(refusal, process, source_of(served))
 
-    def test_a_pid_that_is_another_processs_now_is_refused(
+    def test_a_pid_that_another_process_has_now_is_refused(
         self, served: Daemon, host: Agent, running: Box
     ) -> None:
         earlier = replace(running.process, start_ticks=running.process.start_ticks - 1)
