@@ -68,5 +68,6 @@ def test_two_hundred_containers_leave_no_descriptor_and_no_record() -> None:
 
             eventually(swept, bound_s=3 * SAMPLE_INTERVAL_SECONDS)
             records = served.records_directory
-            eventually(lambda: len(os.listdir(records)) <= 1, bound_s=3 * SAMPLE_INTERVAL_SECONDS)
+            # That of the other one, and where the tests run in a cgroup, the daemon's own.
+            eventually(lambda: len(os.listdir(records)) <= 2, bound_s=3 * SAMPLE_INTERVAL_SECONDS)
         assert private_kb(served) < memory_before_kb + 4096

@@ -21,18 +21,19 @@ READS = 100
 ROUNDS = 4
 MIB = 1 << 20
 CEILINGS = {
-    "proc/cpuinfo": 14,
-    "proc/diskstats": 14,
-    "proc/loadavg": 15,
-    "proc/meminfo": 24,
-    "proc/slabinfo": 14,
-    "proc/stat": 26,
-    "proc/swaps": 21,
-    "proc/uptime": 25,
-    "sys/devices/system/cpu/online": 16,
-    "sys/devices/system/cpu/cpu{cpu}/topology/core_id": 21,
+    "proc/cpuinfo": 28,
+    "proc/diskstats": 28,
+    "proc/loadavg": 29,
+    "proc/meminfo": 38,
+    "proc/slabinfo": 28,
+    "proc/stat": 40,
+    "proc/swaps": 35,
+    "proc/uptime": 39,
+    "sys/devices/system/cpu/online": 30,
+    "sys/devices/system/cpu/cpu{cpu}/topology/core_id": 35,
 }
-"""Ten of each are FUSE's own: LOOKUP, OPEN, READ, READ at the end and RELEASE, in and out."""
+"""24 of each are FUSE's own: LOOKUP, GETATTR, OPEN, READ, READ at the end and RELEASE, of which each
+is waited for, read, answered, and followed by a look for what else has come."""
 
 CALL = re.compile(r"^\s*\d*\s*(\w+)\(", re.MULTILINE)
 
