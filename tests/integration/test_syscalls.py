@@ -32,8 +32,8 @@ CEILINGS = {
     "sys/devices/system/cpu/online": 30,
     "sys/devices/system/cpu/cpu{cpu}/topology/core_id": 35,
 }
-"""24 of each are FUSE's own: LOOKUP, GETATTR, OPEN, READ, READ at the end and RELEASE, of which each
-is waited for, read, answered, and followed by a look for what else has come."""
+"""24 of each are FUSE's own: LOOKUP, GETATTR, OPEN, READ, READ at the end and RELEASE, of which
+each is waited for, read, answered, and followed by a look for what else has come."""
 
 CALL = re.compile(r"^\s*\d*\s*(\w+)\(", re.MULTILINE)
 
