@@ -99,7 +99,7 @@ def daemon() -> Iterator[None]:
             lines = log.read().splitlines() or ["the daemon did not start"]
             raise RuntimeError(lines[-1].removeprefix("procscope: ")) from None
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             process.wait()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,7 +50,7 @@ def served(mountpoint: str) -> Iterator[None]:
         _wait_until_mounted(daemon, mountpoint)
         yield
     finally:
-        daemon.terminate()
+        daemon.send_signal(signal.SIGINT)
         _, said = daemon.communicate(timeout=STOP_S)
         if not there:
             Path(mountpoint).rmdir()

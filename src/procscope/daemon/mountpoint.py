@@ -46,23 +46,25 @@ def mounted_at(mountpoint: str, proc: str = "/proc") -> Mount | None:
     does not answer must not stop its own supervisor.
     """
     mounts = read_mountinfo(proc)
-    found = [mount for mount in mounts if mount.mount_point == mountpoint]
-    return next((mount for mount in found if not _is_hidden(mount, mounts)), None)
+    ids = {mount.mount_id for mount in mounts}
+    # In a chroot there may be several that the walk can begin with.
+    first = [mount for mount in mounts if mount.parent_id not in ids - {mount.mount_id}]
+    found, below = None, _crossed(first, mountpoint)
+    while below is not None:
+        found = below
+        inside = [mount for mount in mounts if mount.parent_id == below.mount_id != mount.mount_id]
+        below = _crossed(inside, mountpoint)
+    return found if found is not None and found.mount_point == mountpoint else None
 
 
-def _is_hidden(mount: Mount, mounts: Iterable[Mount]) -> bool:
-    """Tell whether a mount that `mount` is not on lies over its mount point, or over a parent."""
-    by_id = {one.mount_id: one for one in mounts}
-    below = {mount.mount_id}
-    parent = by_id.get(mount.parent_id)
-    while parent is not None and parent.mount_id not in below:
-        below.add(parent.mount_id)
-        parent = by_id.get(parent.parent_id)
-    return any(
-        f"{mount.mount_point}/".startswith(f"{other.mount_point.rstrip('/')}/")
-        for other in by_id.values()
-        if other.mount_id not in below
-    )
+def _crossed(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """Return which of these mounts a walk to `path` comes to first; None where it meets none."""
+    on_the_way = [
+        mount
+        for mount in mounts
+        if f"{path.rstrip('/')}/".startswith(f"{mount.mount_point.rstrip('/')}/")
+    ]
+    return min(on_the_way, key=lambda mount: len(mount.mount_point), default=None)
 
 
 def standing(mountpoint: str, proc: str = "/proc") -> Standing:

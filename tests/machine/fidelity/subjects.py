@@ -91,7 +91,7 @@ def _neighbour(machine: Machine) -> Iterator[None]:
 @contextmanager
 def serving(machine: Machine, options: str = "", mountpoint: str = MOUNTPOINT) -> Iterator[None]:
     """Run `procscope serve` in a machine until the end of the block."""
-    daemon = machine.spawn(f"exec {PROCSCOPE} serve {options} {mountpoint}")
+    daemon = machine.spawn(f"exec {PROCSCOPE} serve --no-keeper {options} {mountpoint}")
     try:
         while machine.run(["test", "-e", f"{mountpoint}/proc/meminfo"], check=False).status:
             if daemon.poll(0.1) is not None:

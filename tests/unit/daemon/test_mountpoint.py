@@ -120,6 +120,18 @@ def test_a_mount_below_a_later_one_is_none(proc: Path, mountpoint: Path) -> None
     assert standing(str(mountpoint), str(proc)) is Standing.NOTHING
 
 
+def test_one_that_is_hidden_itself_hides_none(proc: Path, mountpoint: Path) -> None:
+    """An older mount of the same path lies below a filesystem that was mounted on a parent."""
+    older = f"30 1 0:30 / {mountpoint} rw - fuse.procscope procscope rw\n"
+    over = f"31 1 0:31 / {mountpoint.parent} rw - tmpfs x rw\n"
+    newer = f"32 31 0:32 / {mountpoint} rw - fuse.procscope procscope rw\n"
+    root = "1 0 0:1 / / rw - ext4 x rw\n"
+    (proc / "self/mountinfo").write_text(root + older + over + newer)
+    found = mounted_at(str(mountpoint), str(proc))
+    assert found is not None
+    assert found.device == "0:32"
+
+
 def test_a_path_that_the_mount_table_escapes(proc: Path, tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     (proc / "self/mountinfo").write_text(mount_line(rf"{tmp_path}/a\040b", "ext4", "x"))
