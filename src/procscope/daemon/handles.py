@@ -16,6 +16,7 @@ reads       how often the content was read from its start
 version     odd while the content is being replaced; a reader that sees it change reads again
 opener      the number of the OPEN that it was made for
 owner       the number of the container that it was made for
+reader      the number of the last READ from its start
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _STORE_WORDS = _FIXED_WORDS + 2 * _MOST_CLASSES
 class."""
 
 _FREE, _IN_USE, _RELEASED = 0, 1, 2
-_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER, _OWNER = range(7)
+_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER, _OWNER, _READER = range(8)
 _HEADER_WORDS = 8
 _WORD_BYTES = 8
 _HEADER_BYTES = _HEADER_WORDS * _WORD_BYTES
@@ -269,11 +270,16 @@ class HandleStore:
         word = self._header(handle)
         return None if word is None else self._words[word + _OWNER]
 
-    def count_read_from_start(self, handle: FileHandle) -> int:
-        """Return how often the content was read from its start before, and count this time."""
+    def count_read_from_start(self, handle: FileHandle, reader: int = 0) -> int:
+        """Return how often the content was read from its start before, and count this time.
+
+        0 where READ number `reader` was counted before: a predecessor had answered it, or died
+        while it did, and whoever reads on must find the same content.
+        """
         word = self._header(handle)
-        if word is None:
+        if word is None or (reader and self._words[word + _READER] == reader):
             return 0
+        self._words[word + _READER] = reader
         before = self._words[word + _READS]
         self._words[word + _READS] = (before + 1) & _MOST_COUNT
         return before
@@ -369,6 +375,7 @@ class HandleStore:
         self._words[word + _VERSION] = 0
         self._words[word + _OPENER] = opener
         self._words[word + _OWNER] = owner
+        self._words[word + _READER] = 0
         self._words[word + _GENERATION] = generation
         self._words[word + _STATE] = _IN_USE
         handle = FileHandle(generation << _SLOT_BITS | slot)

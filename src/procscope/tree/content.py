@@ -32,8 +32,11 @@ class ContentStore(Protocol):
         """
         ...
 
-    def count_read_from_start(self, handle: FileHandle) -> int:
-        """Return how often it was read from its start before, and count this time."""
+    def count_read_from_start(self, handle: FileHandle, reader: int = 0) -> int:
+        """Return how often it was read from its start before READ number `reader`.
+
+        0 where the same READ is answered once more.
+        """
         ...
 
     def release(self, handle: FileHandle) -> None:

@@ -132,7 +132,8 @@ class LiveTree:
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """See `Filesystem.read`."""
-        if offset == 0 and self._contents.count_read_from_start(fh) and caller.pid:
+        again = offset == 0 and self._contents.count_read_from_start(fh, caller.unique)
+        if again and caller.pid:
             container = self._container(caller)
             fresh = self._render(container, nodeid)
             if self._contents.owner(fh) != _owner_of(container):

@@ -363,3 +363,13 @@ class HandleMachine(RuleBasedStateMachine):
 
 HandleMachine.TestCase.settings = settings(deadline=None, max_examples=60)
 TestHandleMachine = HandleMachine.TestCase
+
+
+def test_a_read_that_is_answered_twice_counts_once(store: HandleStore) -> None:
+    """A worker dies after its answer, and its successor answers again: nothing is made anew."""
+    handle = store.put(b"content")
+    assert store.count_read_from_start(handle, 7) == 0
+    assert store.count_read_from_start(handle, 7) == 0
+    assert store.count_read_from_start(handle, 8) == 1
+    assert store.count_read_from_start(handle, 8) == 0
+    assert store.count_read_from_start(handle, 9) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,12 @@ UNKNOWN = NodeId(1 << 61 | 12345)
 SLOTS = (SlotClass(4096, 4), SlotClass(65536, 2))
 
 
+NUMBERS = itertools.count(1)
+"""Of requests: no two have the same."""
+
+
 def caller(pid: int) -> Caller:
-    return Caller(Pid(pid), uid=0, gid=0, unique=1)
+    return Caller(Pid(pid), uid=0, gid=0, unique=next(NUMBERS))
 
 
 class Scene:
