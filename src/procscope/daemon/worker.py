@@ -59,19 +59,19 @@ def run_worker(
     budget = FileBudget(files)
     identifier = Identifier(config.proc, capacity=readers, budget=budget)
     tree = make_tree(config, hierarchies, handles, identifier, budget)
-    handler: RequestHandler = Session(tree, state)
-    if config.debug:
-        handler = Tracer(handler, _log)
-    responder = Responder(fd, handler, slots, on_unwanted=handles.take_back)
-    answer_left_over(slots, responder, lambda: for_host(config, hierarchies, state, handles))
-    handles.settle()
-    if only_left_over:
-        tree.close()
-        return
-    loop = RequestLoop(responder, group_of=Groups(identifier).group_of, sweep=tree.sweep)
-    signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
-    loop.run()
+    with closing(tree):
+        handler: RequestHandler = Session(tree, state)
+        if config.debug:
+            handler = Tracer(handler, _log)
+        responder = Responder(fd, handler, slots, on_unwanted=handles.take_back)
+        answer_left_over(slots, responder, lambda: for_host(config, hierarchies, state, handles))
+        handles.settle()
+        if only_left_over:
+            return
+        loop = RequestLoop(responder, group_of=Groups(identifier).group_of, sweep=tree.sweep)
+        signal.signal(signal.SIGTERM, lambda *_: loop.stop())
+        signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
+        loop.run()
 
 
 def answer_left_over(
