@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,8 +80,4 @@ def _is_mounted(mountpoint: str) -> bool:
 
 
 def _remove_run_directory() -> None:
-    for folder in RUN_DIRECTORY.glob("*"):
-        for record in folder.iterdir():
-            record.unlink()
-        folder.rmdir()
-    RUN_DIRECTORY.rmdir()
+    shutil.rmtree(RUN_DIRECTORY)
