@@ -71,7 +71,9 @@ class _CpuParagraph:
     def __init__(self, text: bytes) -> None:
         self.lines = text.split(b"\n")
         self._place = {
-            line.partition(b":")[0].rstrip(): place for place, line in enumerate(self.lines)
+            line.partition(b":")[0].rstrip(): place
+            for place, line in enumerate(self.lines)
+            if b":" in line
         }
         self.package = tuple(self.value(key) for key in _PACKAGE_KEYS)
 

@@ -114,3 +114,12 @@ def test_garbage_is_a_value_error_or_not_empty(garbage: bytes, place: int) -> No
         assert cpuinfo.render(garbage, cpus(1, 4))
     except ValueError:
         return
+
+
+def test_a_line_without_a_colon_is_no_field() -> None:
+    """What no kernel prints is left as it is, and cut again it stays the same."""
+    host = (
+        b"processor\t: 0\nsiblings\t: 4\nsiblings\nflags\t: x\n\nprocessor\t: 1\nsiblings\t: 4\n\n"
+    )
+    cut = cpuinfo.render(host, (CpuId(0),))
+    assert b"\nsiblings\t: 1\nsiblings\nflags" in cut
