@@ -307,7 +307,12 @@ def test_the_sampler_goes_on_where_it_cannot_remove_a_record() -> None:
 
 
 def sampler(served: Service) -> int:
-    (pid,) = (pid for pid, name in served.processes().items() if name == "procscope-load")
+    """A process gets its name a moment after its start."""
+
+    def found() -> list[int]:
+        return [pid for pid, name in served.processes().items() if name == "procscope-load"]
+
+    (pid,) = eventually(found)
     return pid
 
 
