@@ -39,7 +39,8 @@ def integration_inside(request: pytest.FixtureRequest) -> Iterator[Process | Non
         return
     with Machine(MachineSpec(cpus=4, memory_mib=2048, swap_mib=512)) as booted:
         copy_project(booted)
-        left_out = (word for test in _LEFT_OUT for word in ("--deselect", test))
+        left_out = [word for test in _LEFT_OUT for word in ("--deselect", test)]
+        left_out += [word for path in _TOO_SLOW for word in ("--ignore", path)]
         options = ("-v", "--tb=short", "--durations=10", *left_out)
         yield start_pytest(booted, ("tests/integration", *options))
 
@@ -47,4 +48,8 @@ def integration_inside(request: pytest.FixtureRequest) -> Iterator[Process | Non
 # What is read again after some milliseconds is read more often by a processor as slow as an
 # emulated one. What a read costs does not depend on the machine: the level itself proves it.
 _LEFT_OUT = ("tests/integration/test_syscalls.py::test_a_read_costs_no_more_system_calls_than",)
+_TOO_SLOW = tuple(
+    f"tests/integration/test_{name}.py" for name in ("accepted", "attach", "security")
+)
+"""Tens of thousands of requests, or a daemon for each of many tests: half an hour in a machine."""
 _LEVELS = Path(__file__).with_name("test_levels.py")
