@@ -34,6 +34,8 @@ from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
 from procscope.daemon.sharedmemory import SharedMemory, read_header, unknown
 from procscope.ids import FileHandle
 
+MEMFD_NAME = "procscope-handles"
+"""By which a worker's descriptor of it is known in /proc."""
 _MAGIC = int.from_bytes(b"PScpOpen", "little")
 _LAYOUT_VERSION = 1
 _WHAT = "contents of open files"
@@ -158,7 +160,7 @@ class HandleStore:
         """
         secret = secrets.randbits(64), secrets.randbits(64)
         layout = _Layout(parts, secrets.randbits(_GENERATION_BITS), secret, classes)
-        memory = SharedMemory.create("procscope-handles", layout.size_bytes)
+        memory = SharedMemory.create(MEMFD_NAME, layout.size_bytes)
         words = layout.words()
         memory.words[: len(words)] = memoryview(words)
         return cls(memory, layout)

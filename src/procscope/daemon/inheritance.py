@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from procscope.daemon import handles, slots
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.estate import HANDLES, SLOTS, STATE, STATE_MEMFD, Estate, close_all
 from procscope.daemon.keeper import FUSE
@@ -26,8 +27,8 @@ _FIRST_PASSED_FD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 _MEMFDS = {
     f"/memfd:{STATE_MEMFD} (deleted)": STATE,
-    "/memfd:procscope-slots (deleted)": SLOTS,
-    "/memfd:procscope-handles (deleted)": HANDLES,
+    f"/memfd:{slots.MEMFD_NAME} (deleted)": SLOTS,
+    f"/memfd:{handles.MEMFD_NAME} (deleted)": HANDLES,
     "/dev/fuse": FUSE,
 }
 
@@ -37,7 +38,7 @@ class Inheritance:
     """What the code that was executed in this process has left."""
 
     fds: dict[str, int] = field(default_factory=dict)
-    """The estate's, and `lock` and `reply`, each if there is one."""
+    """The estate's, and `lock`, `control` and `reply`, each if there is one."""
     reloads: int = 0
     """How often this process has executed newer code, this time included."""
 
@@ -53,14 +54,7 @@ class Inheritance:
             inherited = cls(fds, int(stored["reloads"]))
             for fd in fds.values():
                 os.set_inheritable(fd, False)
-        except (
-            ArithmeticError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            OSError,
-        ) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing is inherited
             _log.warning("$%s is of no use: %s", ENVIRONMENT_NAME, error)
             return cls()
         return inherited

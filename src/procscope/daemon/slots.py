@@ -25,6 +25,8 @@ from procscope.fuse.loop import REQUEST_BUFFER_BYTES
 SLOTS_PER_WORKER: Final = 256
 """How many requests a worker takes at most before it has answered the first of them."""
 
+MEMFD_NAME: Final = "procscope-slots"
+"""By which a worker's descriptor of it is known in /proc."""
 _MAGIC: Final = int.from_bytes(b"PScpSlot", "little")
 _VERSION: Final = 1
 _WHAT: Final = "request slots"
@@ -59,7 +61,7 @@ class SlotMemory:
     def create(cls, workers: int) -> SlotMemory:
         """Make empty slots for so many workers."""
         size_bytes = _PAGE_BYTES + workers * _WORKER_BYTES
-        memory = SharedMemory.create("procscope-slots", size_bytes)
+        memory = SharedMemory.create(MEMFD_NAME, size_bytes)
         memory.words[:_HEADER_WORDS] = memoryview(_header(workers))
         return cls(memory, workers)
 
