@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from procscope.containers.identity import Identifier
-from procscope.daemon.handles import HandleStore, SlotClass
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.fuse import opcodes, wire
 from procscope.fuse.protocol import Session
 from procscope.ids import NodeId

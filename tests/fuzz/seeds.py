@@ -12,7 +12,8 @@ from pathlib import Path
 from procscope.cgroup.model import TaskCounts
 from procscope.daemon import keeper
 from procscope.daemon.estate import EstateState
-from procscope.daemon.handles import HandleStore, SlotClass
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.daemon.slots import SlotMemory
 from procscope.fuse import opcodes, wire
 from procscope.fuse.opcodes import OPERATIONS

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from procscope.daemon.handles import HandleStore, SlotClass
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
 from procscope.daemon.slots import SlotMemory, WorkerSlots
 from procscope.daemon.worker import answer_left_over

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from procscope.cgroup.hierarchy import discover
 from procscope.containers.identity import Identifier
-from procscope.daemon.handles import HandleStore, SlotClass
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.fuse.device import exchange_init, mount, open_device, unmount
 from procscope.fuse.filesystem import Filesystem
 from procscope.fuse.protocol import Session

@@ -27,33 +27,28 @@ import os
 import secrets
 import time
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
+from procscope.daemon.handlelayout import (
+    GENERATION_BITS,
+    HEADER_WORDS,
+    SLOT_BITS,
+    SLOT_CLASSES,
+    STORE_WORDS,
+    WHAT,
+    WORD_BYTES,
+    Layout,
+    SlotClass,
+)
+from procscope.daemon.recent import RecentRenderings
 from procscope.daemon.sharedmemory import SharedMemory, read_header, unknown
 from procscope.ids import FileHandle
 
 MEMFD_NAME = "procscope-handles"
 """By which a worker's descriptor of it is known in /proc."""
-_MAGIC = int.from_bytes(b"PScpOpen", "little")
-_LAYOUT_VERSION = 1
-_WHAT = "contents of open files"
-_MOST_CLASSES = 8
-_FIXED_WORDS = 7
-_STORE_WORDS = _FIXED_WORDS + 2 * _MOST_CLASSES
-"""Magic, layout, parts, first generation, two of a secret, classes; then size and number of each
-class."""
-
 _FREE, _IN_USE, _RELEASED = 0, 1, 2
 _STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER, _OWNER, _READER = range(8)
-_HEADER_WORDS = 8
-_WORD_BYTES = 8
-_HEADER_BYTES = _HEADER_WORDS * _WORD_BYTES
-_FIRST_HEADER_WORD = mmap.PAGESIZE // _WORD_BYTES
+_FIRST_HEADER_WORD = mmap.PAGESIZE // WORD_BYTES
 
-_SLOT_BITS = 20
-_GENERATION_BITS = 63 - _SLOT_BITS
 _MOST_COUNT = (1 << 64) - 1
 _READ_TRIES = 100
 """A worker that is killed while it replaces a content leaves an odd version behind."""
@@ -61,79 +56,10 @@ _RECLAIM_EVERY_NS = 5_000_000
 """A search for what other workers have released looks at thousands of headers."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotClass:
-    """A size of slots, and how many of them each worker owns."""
-
-    size_bytes: int
-    per_worker: int
-
-
-SLOT_CLASSES = (
-    SlotClass(4 << 10, 2048),
-    SlotClass(64 << 10, 256),
-    SlotClass(1 << 20, 16),
-)
-"""Most files fit in a page; `cpuinfo` and `stat` of large hosts, and directories, need more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    parts: int
-    first_generation: int
-    secret: tuple[int, int]
-    classes: tuple[SlotClass, ...]
-
-    @property
-    def slots_per_part(self) -> int:
-        return sum(kind.per_worker for kind in self.classes)
-
-    @property
-    def first_start(self) -> int:
-        headers_bytes = self.parts * self.slots_per_part * _HEADER_BYTES
-        return mmap.PAGESIZE + -(-headers_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-
-    @property
-    def recent_start(self) -> int:
-        part_bytes = sum(kind.size_bytes * kind.per_worker for kind in self.classes)
-        end = self.first_start + self.parts * part_bytes
-        return -(-end // mmap.PAGESIZE) * mmap.PAGESIZE
-
-    @property
-    def size_bytes(self) -> int:
-        return self.recent_start + self.parts * TABLE_BYTES
-
-    def words(self) -> array[int]:
-        words = [_MAGIC, _LAYOUT_VERSION, self.parts, self.first_generation, *self.secret]
-        words.append(len(self.classes))
-        for kind in self.classes:
-            words += (kind.size_bytes, kind.per_worker)
-        return array("Q", words)
-
-    @classmethod
-    def of_words(cls, words: Sequence[int]) -> _Layout:
-        """Raises ProcscopeError where the layout is not known, or makes no sense."""
-        if tuple(words[:2]) != (_MAGIC, _LAYOUT_VERSION) or words[6] > _MOST_CLASSES:
-            raise unknown(_WHAT, "their layout is not known")
-        pairs = words[_FIXED_WORDS : _FIXED_WORDS + 2 * words[6]]
-        classes = tuple(map(SlotClass, pairs[::2], pairs[1::2]))
-        layout = cls(words[2], words[3], (words[4], words[5]), classes)
-        sizes = [kind.size_bytes for kind in classes]
-        sane = (
-            0 < layout.parts * layout.slots_per_part <= 1 << _SLOT_BITS
-            and layout.first_generation < 1 << _GENERATION_BITS
-            and sizes == sorted(sizes)
-            and all(0 < kind.size_bytes <= 1 << 30 and kind.per_worker for kind in classes)
-        )
-        if not sane:
-            raise unknown(_WHAT, "their layout makes no sense")
-        return layout
-
-
 class HandleStore:
     """All slots. `adopt_part` says which of them this process hands out."""
 
-    def __init__(self, memory: SharedMemory, layout: _Layout) -> None:
+    def __init__(self, memory: SharedMemory, layout: Layout) -> None:
         """Use `create` or `adopt`."""
         self._memory = memory
         self._layout = layout
@@ -159,7 +85,7 @@ class HandleStore:
         Handles of a store that was made before are nothing to it.
         """
         secret = secrets.randbits(64), secrets.randbits(64)
-        layout = _Layout(parts, secrets.randbits(_GENERATION_BITS), secret, classes)
+        layout = Layout(parts, secrets.randbits(GENERATION_BITS), secret, classes)
         memory = SharedMemory.create(MEMFD_NAME, layout.size_bytes)
         words = layout.words()
         memory.words[: len(words)] = memoryview(words)
@@ -172,9 +98,9 @@ class HandleStore:
         Raises ProcscopeError where it is not in the form that this release knows; `fd` stays the
         caller's then.
         """
-        layout = _Layout.of_words(read_header(fd, _WHAT, _STORE_WORDS * _WORD_BYTES).tolist())
+        layout = Layout.of_words(read_header(fd, WHAT, STORE_WORDS * WORD_BYTES).tolist())
         if os.fstat(fd).st_size != layout.size_bytes:
-            raise unknown(_WHAT, "their size is wrong")
+            raise unknown(WHAT, "their size is wrong")
         return cls(SharedMemory(fd), layout)
 
     @property
@@ -230,7 +156,7 @@ class HandleStore:
             word = _first_word(slot)
             if self._words[word + _STATE] == _IN_USE and self._words[word + _OPENER]:
                 generation = self._words[word + _GENERATION]
-                handle = FileHandle(generation << _SLOT_BITS | slot)
+                handle = FileHandle(generation << SLOT_BITS | slot)
                 found[self._words[word + _OPENER]] = handle
         return found
 
@@ -300,10 +226,10 @@ class HandleStore:
             self.release(handle)
             return False
         start = self._starts[slot]
-        lock_at = word * _WORD_BYTES
+        lock_at = word * WORD_BYTES
         try:
             # A record lock belongs to the process: it ends with a worker that is killed.
-            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _WORD_BYTES, lock_at)
+            fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, WORD_BYTES, lock_at)
         except OSError:
             return False
         try:
@@ -313,7 +239,7 @@ class HandleStore:
             self._words[word + _LENGTH] = len(content)
             self._words[word + _VERSION] = (version + 1) & _MOST_COUNT
         finally:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN, _WORD_BYTES, lock_at)
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, WORD_BYTES, lock_at)
         return True
 
     def release(self, handle: FileHandle) -> None:
@@ -351,7 +277,7 @@ class HandleStore:
     def _header(self, handle: FileHandle) -> int | None:
         """Return the index of the header's first word where `handle` is open."""
         slot = _slot_of(handle)
-        generation = handle >> _SLOT_BITS
+        generation = handle >> SLOT_BITS
         if generation == 0 or slot >= len(self._starts):
             return None
         word = _first_word(slot)
@@ -370,7 +296,7 @@ class HandleStore:
     def _fill(self, slot: int, content: bytes, opener: int, owner: int) -> FileHandle:
         start, word = self._starts[slot], _first_word(slot)
         before = self._words[word + _GENERATION] or self._layout.first_generation
-        generation = before % ((1 << _GENERATION_BITS) - 1) + 1
+        generation = before % ((1 << GENERATION_BITS) - 1) + 1
         self._bytes[start : start + len(content)] = content
         self._words[word + _LENGTH] = len(content)
         self._words[word + _READS] = 0
@@ -380,7 +306,7 @@ class HandleStore:
         self._words[word + _READER] = 0
         self._words[word + _GENERATION] = generation
         self._words[word + _STATE] = _IN_USE
-        handle = FileHandle(generation << _SLOT_BITS | slot)
+        handle = FileHandle(generation << SLOT_BITS | slot)
         self._newest = (opener, handle)
         return handle
 
@@ -404,9 +330,9 @@ class HandleStore:
 
 
 def _slot_of(handle: FileHandle) -> int:
-    return handle & ((1 << _SLOT_BITS) - 1)
+    return handle & ((1 << SLOT_BITS) - 1)
 
 
 def _first_word(slot: int) -> int:
     """Return the index of the first word of a slot's header."""
-    return _FIRST_HEADER_WORD + slot * _HEADER_WORDS
+    return _FIRST_HEADER_WORD + slot * HEADER_WORDS

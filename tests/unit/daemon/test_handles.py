@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from procscope.daemon.handles import SLOT_CLASSES, HandleStore, SlotClass
+from procscope.daemon.handlelayout import SLOT_CLASSES, SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.ids import FileHandle
 
 SMALL, LARGE = SlotClass(128, 4), SlotClass(4096, 2)

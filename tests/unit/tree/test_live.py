@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from procscope.containers.identity import Identifier
-from procscope.daemon.handles import HandleStore, SlotClass
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
 from procscope.fuse.filesystem import Caller, DirEntry, Entry, Filesystem, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO
 from procscope.ids import FileHandle, NodeId, Pid
