@@ -22,6 +22,17 @@ MOUNTABLE = (*RUNC_ALLOWS, CPU_FOLDER)
 DEFAULT_FILES = tuple(name for name in MOUNTABLE if name != "proc/slabinfo")
 
 
+def mountable(file: str) -> str | None:
+    """The member of MOUNTABLE that `file` stands for, None if there is none.
+
+    `meminfo` stands for `proc/meminfo`, and slashes around a name do not count.
+    """
+    name = file.strip("/")
+    if name not in MOUNTABLE:
+        name = f"proc/{name.removeprefix('proc/')}"
+    return name if name in MOUNTABLE else None
+
+
 def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tuple[str, ...]:
     """Return the words for `docker run`: `-v SOURCE:TARGET:ro` for each file.
 
@@ -35,9 +46,8 @@ def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tup
         )
     names: dict[str, None] = {}
     for file in files:
-        name = file.strip("/")
-        name = name if name in MOUNTABLE else f"proc/{name.removeprefix('proc/')}"
-        if name not in MOUNTABLE:
+        name = mountable(file)
+        if name is None:
             raise ProcscopeError(
                 f"a container cannot be given {file!r} when it is made",
                 hint="choose from " + ", ".join(MOUNTABLE),
