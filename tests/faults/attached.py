@@ -13,14 +13,13 @@ from typing import Protocol
 from procscope.linux import syscalls
 from tests.faults.checks import FILES, Checker, Share, WrongError, form_of_host, host_share
 from tests.faults.readers import MIB, bind_files
-from tests.faults.scale import slowness
 from tests.faults.service import COMMAND, Service
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
 from tests.integration.cgroups import container
 from tests.integration.daemons import ENVIRONMENT
 from tests.integration.files import ONLINE
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 
 SUBORDINATE = 100_000
 """The first user of a user namespace, as the host counts."""
@@ -154,7 +153,7 @@ def everywhere(served: Service) -> Iterator[list[Place]]:
             stack.enter_context(sandbox(served)),
         ]
         for place in places:
-            eventually(place.is_right, 2 * slowness())
+            eventually(place.is_right, 2)
         yield places
 
 

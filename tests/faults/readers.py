@@ -26,7 +26,6 @@ from tests.faults.checks import (
     form_of_host,
     host_share,
 )
-from tests.faults.scale import slowness
 from tests.integration.agents import fork
 from tests.integration.cgroups import Group, container
 from tests.integration.daemons import alive, folder
@@ -158,7 +157,7 @@ class Reader:
         """Let it end after its read of now, and return what it has seen."""
         self._page[_STOP] = 1
         try:
-            eventually(lambda: not alive(self.pid), _END_S * slowness())
+            eventually(lambda: not alive(self.pid), _END_S)
         except AssertionError:
             name = _wait_channel(self.pid)
             raise AssertionError(
@@ -203,9 +202,7 @@ class Crowd:
     def read_some(self, times: int = 3, bound_s: float = 5.0) -> None:
         """Wait until each has read so often from now on."""
         goals = [(reader, reader.reads + times) for reader in self.readers]
-        eventually(
-            lambda: all(reader.reads >= goal for reader, goal in goals), bound_s * slowness()
-        )
+        eventually(lambda: all(reader.reads >= goal for reader, goal in goals), bound_s)
 
     def stop(self) -> Tally:
         """Let all end, and return what they have seen together."""

@@ -19,9 +19,8 @@ from typing import Any
 import procscope
 from procscope.daemon.config import ServeConfig
 from procscope.linux import syscalls
-from tests.faults.scale import slowness
 from tests.integration.daemons import alive, folder, is_mounted
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 
 COMMAND = (sys.executable, "-m", "procscope")
 SOURCES = Path(procscope.__file__).parents[1]

@@ -16,9 +16,9 @@ from tests.docker.images import static_root
 from tests.faults.attached import start_ticks
 from tests.faults.checks import host_share
 from tests.faults.figures import figure
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 from tests.levels import CannotRunError, docker_probe
 
 STATIC = "static"
@@ -92,7 +92,7 @@ def containers(engine: Engine, served: Service) -> Iterator[list[Static]]:
             made.append(engine.docker("run", "-d", *options, *views, *command).strip())
             found.append(Static(Container(engine, made[-1]), int(options[1][:-1]) << 10))
         for one in found:
-            eventually(one.is_right, 5 * slowness())
+            eventually(one.is_right, 5)
         yield found
     finally:
         if made:
@@ -108,11 +108,11 @@ def test_everything_killed_at_once_is_healed_within_2_s(engine: Engine) -> None:
         for _ in range(rounds):
             served.kill_everything()
             for one in running:
-                eventually(one.is_dead, 3 * slowness())
+                eventually(one.is_dead, 3)
             served.start()
             ready_s = time.monotonic()
             for one in running:
-                eventually(one.is_right, 2 * BACK_S * slowness())
+                eventually(one.is_right, 2 * BACK_S)
             slowest_s = max(slowest_s, time.monotonic() - ready_s)
         assert [one.life() for one in running] == lives
         assert [one.mounts() for one in running] == mounts
@@ -129,10 +129,10 @@ def test_a_planned_stop_leaves_the_hosts_files(engine: Engine) -> None:
         done = served.command("stop")
         assert (done.returncode, done.stderr) == (0, "")
         for one in running:
-            eventually(one.is_hosts, 3 * slowness())
+            eventually(one.is_hosts, 3)
         served.start()
         for one in running:
-            eventually(one.is_right, 2 * BACK_S * slowness())
+            eventually(one.is_right, 2 * BACK_S)
         assert [one.life() for one in running] == lives
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.figures import figure
 from tests.faults.readers import MIB, Tally, crowd
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
 from tests.integration import agents
 from tests.integration.agents import agent, fork
@@ -113,8 +113,8 @@ def churn(mount: str, count: int) -> int:
 def settled(served: Service) -> Use:
     """Take stock while few containers read, once nothing is left of those that have gone."""
     # Where the daemon itself is in a container, that one has a record too.
-    eventually(lambda: len(os.listdir(served.records_directory)) <= 1, SETTLE_S * slowness())
-    eventually(lambda: not holds_what_has_gone(served), SETTLE_S * slowness())
+    eventually(lambda: len(os.listdir(served.records_directory)) <= 1, SETTLE_S)
+    eventually(lambda: not holds_what_has_gone(served), SETTLE_S)
     with crowd(served.mountpoint) as readers:
         readers.read_some(50)
         use = use_of(served)
@@ -160,7 +160,7 @@ def test_workers_that_nobody_asks_any_more_let_go_of_what_has_gone() -> None:
         assert churn(str(served.mountpoint), IDLE) == 0
         at_once = use_of(served).descriptors
         assert holds_what_has_gone(served)
-        eventually(lambda: not holds_what_has_gone(served), SETTLE_S * slowness())
+        eventually(lambda: not holds_what_has_gone(served), SETTLE_S)
         idle = use_of(served).descriptors
         figure(f"{IDLE} containers: {at_once} descriptors at once, {idle} when idle")
 

@@ -16,12 +16,12 @@ from tests.faults.checks import FILES
 from tests.faults.figures import figure
 from tests.faults.readers import MIB, crowd
 from tests.faults.releases import Installation
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
 from tests.integration.agents import Agent, agent
 from tests.integration.cgroups import container
 from tests.integration.daemons import folder
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 
 RELOADS = 50
 SLOWEST_S = 1.0
@@ -76,7 +76,7 @@ def test_50_reloads_lose_no_read_and_no_open_file() -> None:
             assert holder.call(read_rest_in_pieces, opened) == [text[1:] for text in contents]
         took_s = time.monotonic() - began_s
         readers.read_some()
-        eventually(lambda: len(served.workers()) == workers, 3 * slowness())
+        eventually(lambda: len(served.workers()) == workers, 3)
         tally = readers.stop()
         figure(f"{reloads} reloads in {took_s:.1f} s: {tally} ({tally.slowest})")
         tally.all_right()
@@ -109,7 +109,7 @@ def test_reloads_by_signal_and_kills_of_what_has_been_reloaded() -> None:
             version = VERSIONS[(number + 1) % 2]
             releases.install(version)
             os.kill(served.pid, signal.SIGHUP)
-            eventually(lambda new=version: version_of(served) == new, 8 * slowness())  # type: ignore[misc]
+            eventually(lambda new=version: version_of(served) == new, 8)  # type: ignore[misc]
             served.kill_supervisor()
             served.start()
             assert served.status()["version"] == version
@@ -134,7 +134,7 @@ def test_workers_that_are_killed_during_a_reload_lose_no_read() -> None:
                     os.kill(pid, signal.SIGKILL)
                 readers.read_some()
         # The last one may still be under way.
-        eventually(lambda: served.command("reload").returncode == 0, 8 * slowness())
+        eventually(lambda: served.command("reload").returncode == 0, 8)
         readers.read_some()
         tally = readers.stop()
         figure(f"workers killed during reloads: {tally}")
@@ -149,7 +149,7 @@ def test_reloads_leave_nothing_behind() -> None:
         before = belongings(served, reader)
         for number in range(4):
             reload_to(served, releases, VERSIONS[(number + 1) % 2])
-        eventually(lambda: belongings(served, reader) == before, 3 * slowness())
+        eventually(lambda: belongings(served, reader) == before, 3)
 
 
 def belongings(served: Service, reader: Agent) -> tuple[list[str], int, int]:

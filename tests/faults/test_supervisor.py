@@ -12,10 +12,10 @@ import pytest
 from tests.faults.attached import Place, everywhere
 from tests.faults.figures import figure
 from tests.faults.readers import crowd
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
 from tests.integration.daemons import alive, is_mounted
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 
 KILLS = 50
 SLOWEST_S = 1.0
@@ -44,7 +44,7 @@ def test_50_supervisors_killed_lose_no_read() -> None:
             time.sleep(chance.uniform(0.0, 0.1))
         took_s = time.monotonic() - began_s
         readers.read_some()
-        eventually(lambda: names(served) == before, 3 * slowness())
+        eventually(lambda: names(served) == before, 3)
         tally = readers.stop()
         figure(f"supervisor: {kills} killed in {took_s:.1f} s: {tally} ({tally.slowest})")
         tally.all_right()
@@ -58,7 +58,7 @@ def test_workers_go_on_without_a_supervisor() -> None:
         readers.read_some(50)
         assert set(served.workers()) == workers
         served.start()
-        eventually(lambda: not workers & set(served.workers()), 3 * slowness())
+        eventually(lambda: not workers & set(served.workers()), 3)
         readers.read_some()
         readers.stop().all_right()
 
@@ -133,7 +133,7 @@ def test_the_keeper_killed_alone_is_replaced_and_then_the_supervisor() -> None:
         for _ in range(scaled(5)):
             keeper = served.keeper()
             os.kill(keeper, signal.SIGKILL)
-            eventually(lambda old=keeper: served.keeper() not in (0, old), 8 * slowness())  # type: ignore[misc]
+            eventually(lambda old=keeper: served.keeper() not in (0, old), 8)  # type: ignore[misc]
             other = served.keeper()
             served.kill_supervisor()
             served.start()
@@ -206,7 +206,7 @@ def test_a_planned_stop_leaves_no_dead_file(way: str, options: tuple[str, ...]) 
             os.kill(served.pid, getattr(signal, way))
         assert served.wait() == 0
         assert not is_mounted(served.mountpoint)
-        eventually(lambda: not served.processes(), 3 * slowness())
+        eventually(lambda: not served.processes(), 3)
         for place in places:
             assert place.is_hosts(), place.name
         served.start()
@@ -216,4 +216,4 @@ def test_a_planned_stop_leaves_no_dead_file(way: str, options: tuple[str, ...]) 
 def wait_until_right(places: list[Place]) -> None:
     """Wait until each container reads right values again."""
     for place in places:
-        eventually(place.is_right, 2 * BACK_S * slowness())
+        eventually(place.is_right, 2 * BACK_S)

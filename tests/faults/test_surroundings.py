@@ -16,7 +16,7 @@ from procscope.observe.records import RecordStore
 from tests.faults.checks import FILES, Checker, Share, WrongError, form_of_host, host_share
 from tests.faults.figures import figure
 from tests.faults.readers import MIB, Allowed, crowd
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
 from tests.integration import agents
 from tests.integration.agents import Agent, agent, fork
@@ -199,7 +199,7 @@ def fill(place: Path) -> None:
 
 
 def wait_for_log(served: Service, text: str) -> None:
-    eventually(lambda: text in served.log(), LOG_BOUND_S * slowness())
+    eventually(lambda: text in served.log(), LOG_BOUND_S)
     assert "Traceback" not in served.log()
 
 
@@ -295,14 +295,13 @@ def test_the_sampler_goes_on_where_it_cannot_remove_a_record() -> None:
         with container(memory_bytes=100 * MIB) as group:
             with agent(group) as reader:
                 reader.call(agents.read, str(served.mountpoint / "proc" / "loadavg"))
-                eventually(lambda: are_sampled(served), LOG_BOUND_S * slowness())
+                eventually(lambda: are_sampled(served), LOG_BOUND_S)
             stack.enter_context(read_only(served.run_directory))
             held = set(served.records_directory.iterdir())
         wait_for_log(served, "keeps a record of what has gone")
         assert sampler(served) == before
         stack.close()
-        bound_s = LOG_BOUND_S * slowness()
-        eventually(lambda: set(served.records_directory.iterdir()) < held, bound_s)
+        eventually(lambda: set(served.records_directory.iterdir()) < held, LOG_BOUND_S)
         served.close()
 
 

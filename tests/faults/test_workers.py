@@ -12,10 +12,10 @@ import pytest
 
 from tests.faults.figures import figure
 from tests.faults.readers import crowd
-from tests.faults.scale import scaled, slowness
+from tests.faults.scale import scaled
 from tests.faults.service import Service, service
 from tests.integration.daemons import alive
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, slowness
 
 KILLS = 500
 KILLS_TAKE_S = 60.0
@@ -24,7 +24,7 @@ DEADLINE_S = 1.0
 
 def kill_one(served: Service, chance: random.Random) -> None:
     """Kill a random worker that lives, and see it die."""
-    victim = chance.choice(eventually(served.workers, 5.0 * slowness()))
+    victim = chance.choice(eventually(served.workers, 5.0))
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: not alive(victim))
 
@@ -60,7 +60,7 @@ def test_stopped_workers_make_no_read_wait_longer_than_the_deadline(
             for victim in victims:
                 os.kill(victim, signal.SIGSTOP)
             for victim in victims:
-                eventually(partial(has_ended, victim), 4.0 * slowness())
+                eventually(partial(has_ended, victim), 4.0)
             readers.read_some()
         tally = readers.stop()
         figure(f"workers: {stopped} of {workers} stopped twice: {tally}")

@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,29 +165,36 @@ def flat(path: Path) -> dict[str, str]:
 def made(path: str, *, controllers: bool = True) -> Iterator[Group]:
     """A cgroup at `path` in every hierarchy, gone afterwards with all that is in it."""
     group = Group(path)
-    done: list[Path] = []
-    try:
+    with ExitStack() as stack:
         for mount in mounts():
             directory = Path(f"{mount.mountpoint}{path}")
             if mount.version == 2 and controllers:
-                enable_controllers(directory.parent)
+                stack.enter_context(enabled_controllers(directory.parent, mount))
             directory.mkdir()
-            done.append(directory)
+            stack.callback(remove, directory)
             if "cpuset" in mount.controllers and mount.version == 1:
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     write(directory / name, (directory.parent / name).read_text())
         yield group
-    finally:
-        for directory in done:
-            remove(directory)
 
 
-def enable_controllers(directory: Path) -> None:
-    """Turn the controllers on for what is below a v2 cgroup."""
+@contextmanager
+def enabled_controllers(directory: Path, mount: CgroupMount) -> Iterator[None]:
+    """Turn the controllers on for what is below a v2 cgroup, which may hold no process meanwhile.
+
+    They stay on at the root, where many want them and processes may be all the same.
+    """
     available = (directory / "cgroup.controllers").read_text().split()
-    for controller in _SUBTREE:
-        if controller in available:
-            write(directory / "cgroup.subtree_control", f"+{controller}")
+    enabled = (directory / "cgroup.subtree_control").read_text().split()
+    turned = [name for name in _SUBTREE if name in available and name not in enabled]
+    for controller in turned:
+        write(directory / "cgroup.subtree_control", f"+{controller}")
+    try:
+        yield
+    finally:
+        if directory != mount.mountpoint:
+            for controller in turned:
+                write(directory / "cgroup.subtree_control", f"-{controller}")
 
 
 def remove(directory: Path) -> None:

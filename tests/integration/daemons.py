@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import procscope
 from procscope.daemon.config import ServeConfig
 from procscope.linux import syscalls
-from tests.integration.waiting import eventually
+from tests.integration.waiting import SOURCES, eventually
 
 COMMAND = (sys.executable, "-m", "procscope")
-ENVIRONMENT = {"PYTHONPATH": str(Path(procscope.__file__).parents[1])}
+ENVIRONMENT = {"PYTHONPATH": SOURCES}
 NOBODY = 65534
 
 

@@ -15,7 +15,7 @@ from tests.integration.agents import Agent, agent
 from tests.integration.cgroups import Group, container
 from tests.integration.daemons import Daemon, daemon
 from tests.integration.files import HZ, ONLINE, cpu_lines, meminfo, proc, stat
-from tests.integration.waiting import eventually
+from tests.integration.waiting import eventually, fewer
 
 USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL = range(8)
 NS_PER_TICK = 1_000_000_000 // HZ
@@ -254,7 +254,7 @@ def test_two_readers_at_once_never_see_time_go_back(served: Daemon, group: Group
     """Both workers share one ledger."""
     with agent(group) as one, agent(group) as other:
         for reader in (one, other):
-            reader.send(agents.read_many, str(served.mountpoint / "proc/stat"), 300)
+            reader.send(agents.read_many, str(served.mountpoint / "proc/stat"), fewer(300, 50))
         for reader in (one, other):
             seen: dict[str, list[int]] = {}
             texts = reader.receive()

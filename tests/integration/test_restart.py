@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.estate import close_all, read_state
+from procscope.daemon.inheritance import orphans
 from procscope.daemon.keeping import find_keeper
 from procscope.fuse.wire import InitFlag
 from procscope.linux import syscalls
@@ -263,3 +266,37 @@ def test_without_a_daemon_there_is_a_line(name: str) -> None:
         assert ended.returncode == 1
         (line,) = ended.stderr.splitlines()
         assert "procscope serve" in line
+
+
+WORKER_ELSEWHERE = """
+import os, sys
+from procscope.daemon.estate import STATE_MEMFD
+from procscope.linux import syscalls
+os.memfd_create(STATE_MEMFD)
+device = os.open(sys.argv[1] + "/fuse", os.O_RDWR)
+syscalls.set_name("procscope-w0")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+WITH_ITS_DEVICES = 'mount -t tmpfs none "$1" && mknod "$1/fuse" c 10 229 && exec "$0" -c "$2" "$1"'
+
+
+def test_what_a_worker_of_another_container_holds_is_found(tmp_path: Path) -> None:
+    """Its /dev is not ours, and so the device's name is another."""
+    command = ("unshare", "--mount", "sh", "-c", WITH_ITS_DEVICES, sys.executable)
+    worker = subprocess.Popen(
+        [*command, str(tmp_path), WORKER_ELSEWHERE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with worker:
+        assert worker.stdout is not None
+        assert worker.stdin is not None
+        assert worker.stdout.readline() == b"ready\n"
+        devices = []
+        for identity, fds in orphans(ServeConfig()):
+            if identity.pid == worker.pid:
+                devices.append(os.fstat(fds["fuse"]).st_rdev)
+            close_all(fds)
+        worker.stdin.close()
+    assert devices == [os.makedev(10, 229)]

@@ -57,11 +57,14 @@ COMMANDS = (
     Command("status", "status", "tell of the daemon that runs"),
     Command("reload", "reload", "replace the running daemon by the version installed now"),
     Command("stop", "stop", "end the daemon; containers see the host's files"),
+    Command("agent", "agent", "serve the files to all pods of this Kubernetes node"),
+    Command("keeper", "keeper", "hold an agent's mount while it is replaced"),
     Command("run", "run", "run a command as if on a small machine of its own"),
     Command("show", "show", "print what a container sees, with no mount at all"),
     Command("attach", "attach", "give running containers their views"),
     Command("detach", "detach", "take the views of running containers away"),
     Command("docker-args", "docker_args", "print the -v options for docker run"),
+    Command("webhook", "webhook", "give pods their files when Kubernetes makes them"),
     Command("completion", "completion", "print a shell's completion script"),
 )
 

@@ -48,6 +48,15 @@ def add_run_directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def node_path(mountpoint: str) -> str:
+    """Return the path by which the kernel names a mount at `mountpoint`: without links.
+
+    What is mounted there is not asked: nobody may serve it, and it would not answer.
+    """
+    folder, name = os.path.split(os.path.abspath(mountpoint))
+    return os.path.join(os.path.realpath(folder), name)
+
+
 def daemon_of(args: argparse.Namespace) -> ServeConfig:
     """Return what is known of the daemon that the options name. Raises ProcscopeError."""
     if os.geteuid() != 0:

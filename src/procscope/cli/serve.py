@@ -12,6 +12,7 @@ from procscope.daemon.config import (
     DEFAULT_FILES,
     DEFAULT_MOUNTPOINT,
     LXCFS_MOUNTPOINT,
+    Keeping,
     ServeConfig,
     default_workers,
 )
@@ -43,6 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_MOUNTPOINT,
         help=f"an empty directory; made if it is the default, or {LXCFS_MOUNTPOINT}",
     )
+    add_serving_options(parser)
+    parser.add_argument(
+        "--no-keeper",
+        action="store_true",
+        help="the mount ends with the daemon; unless given, the files are served on while it is "
+        "restarted or upgraded, and after a crash",
+    )
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `serve` and `agent` have in common."""
     parser.add_argument(
         "--workers",
         type=int,
@@ -73,17 +85,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a worker that does not answer a request for so long is killed, and another one "
         "answers it (default %(default)s)",
     )
-    parser.add_argument(
-        "--no-keeper",
-        action="store_true",
-        help="the mount ends with the daemon; unless given, the files are served on while it is "
-        "restarted or upgraded, and after a crash",
-    )
     parser.add_argument("--debug", action="store_true", help="log every request and reply")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    # The kernel names a mount by its path without links.
+    config = config_of(
+        args,
+        os.path.realpath(args.mountpoint),
+        keeper=Keeping.NONE if args.no_keeper else Keeping.OWN,
+    )
+    inherited = Inheritance.from_environment()
+    if os.environ.pop(TRIAL_NAME, ""):
+        return trial.run(config, inherited)
+    return Supervisor(config, inherited=inherited).run()
+
+
+def config_of(
+    args: argparse.Namespace,
+    mountpoint: str,
+    *,
+    keeper: Keeping,
+    yields: bool = False,
+    makes_mountpoint: bool = False,
+) -> ServeConfig:
+    """Begin to log, and return what the options say. Raises ProcscopeError."""
     if not 1 <= args.workers <= _MAX_WORKERS:
         raise ProcscopeError(
             f"--workers {args.workers} is out of range", hint=f"give 1 to {_MAX_WORKERS}"
@@ -95,27 +122,25 @@ def run(args: argparse.Namespace) -> int:
         )
     logs.configure(debug=args.debug)
     config = ServeConfig(
-        # The kernel names a mount by its path without links.
-        mountpoint=os.path.realpath(args.mountpoint),
+        mountpoint=mountpoint,
         workers=args.workers,
         cpu_count=cpu_count(args),
         files=parse_files(args.files),
         run_directory=os.path.realpath(args.run_directory),
         deadline_s=args.deadline,
-        keeper=not args.no_keeper,
+        keeper=keeper,
+        yields=yields,
+        makes_mountpoint=makes_mountpoint,
         cares_for_containers=True,
         debug=args.debug,
         selinux_context=args.context,
     )
     if os.geteuid() != 0:
         raise ProcscopeError(
-            "serve needs root to mount files for other users' containers",
+            f"{args.procscope_command} needs root to mount files for other users' containers",
             hint="use sudo; `procscope run` and `procscope show` work without",
         )
-    inherited = Inheritance.from_environment()
-    if os.environ.pop(TRIAL_NAME, ""):
-        return trial.run(config, inherited)
-    return Supervisor(config, inherited=inherited).run()
+    return config
 
 
 def parse_files(text: str) -> tuple[str, ...]:

@@ -84,6 +84,17 @@ class Children:
             self._fork(child)
         return any(not child.once for child, _ in dead)
 
+    def let_finish(self, prefix: str, patience_s: float) -> None:
+        """Wait for those whose name starts with `prefix` and that end by themselves, not longer."""
+        deadline_s = time.monotonic() + patience_s
+        while (ending := self.named(prefix)) and time.monotonic() < deadline_s:
+            _reap_all(ending)
+            signal.sigtimedwait((signal.SIGCHLD,), 0.05)
+
+    def leave(self) -> None:
+        """Forget all that run; they go on, and whoever has taken over looks after them."""
+        self._children = []
+
     def kill_overdue(self, deadline_s: float) -> None:
         """A worker that does not answer costs its life; its successor answers for it."""
         now_s = time.monotonic()

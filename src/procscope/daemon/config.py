@@ -1,4 +1,4 @@
-"""What `procscope serve` was asked for."""
+"""What `procscope serve` and `procscope agent` were asked for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from procscope.observe.registry import VIEWS, View
 from procscope.views.cpus import CpuCount
 
 DEFAULT_MOUNTPOINT = "/var/lib/procscope"
+AGENT_MOUNTPOINT = "/var/lib/procscope/mount"
+"""Below a folder that pods mount: what is mounted in it shows on the host, and in other pods."""
 DEFAULT_RUN_DIRECTORY = "/run/procscope"
 LXCFS_MOUNTPOINT = "/var/lib/lxcfs"
 DEFAULT_DEADLINE_S = 2.0
@@ -23,6 +26,16 @@ DEFAULT_FILES: tuple[str, ...] = (*(f"proc/{name}" for name in VIEWS), CPU_FOLDE
 def default_workers() -> int:
     """Return how many workers answer requests unless told: two, on large hosts up to four."""
     return min(4, max(2, (os.cpu_count() or 1) // 8))
+
+
+class Keeping(Enum):
+    """Which keeper holds the daemon's descriptors while it is restarted."""
+
+    NONE = "none"
+    OWN = "own"
+    """One that the daemon starts, and starts again."""
+    EXTERNAL = "external"
+    """One that somebody else starts. The daemon looks for it, and goes on without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +51,11 @@ class ServeConfig:
     sys: str = "/sys"
     deadline_s: float = DEFAULT_DEADLINE_S
     """How long a worker may take for one request before it is killed."""
-    keeper: bool = False
-    """Whether a process of its own holds the descriptors while the daemon is restarted."""
+    keeper: Keeping = Keeping.NONE
+    yields: bool = False
+    """Whether it hands over to a newer daemon that asks; one that does is never reloaded."""
+    makes_mountpoint: bool = False
+    """Whether a mountpoint that is missing is made."""
     cares_for_containers: bool = False
     """Whether dead mounts in containers are replaced, and mounts taken away before a stop."""
     debug: bool = False

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 from dataclasses import dataclass
 
 from procscope.daemon import sockets
@@ -19,6 +20,8 @@ from procscope.errors import ProcscopeError
 SOCKET_NAME = "control.sock"
 LOCK_NAME = "lock"
 _TIMEOUT_S = 1.0
+_FLOCK = struct.Struct("@hhqqi0q")
+"""`struct flock` of `<fcntl.h>` with offsets of 64 bits, as the interpreter is compiled."""
 _log = logging.getLogger(__name__)
 
 
@@ -140,10 +143,7 @@ def acquire_lock(state_directory: str, inherited_fd: int | None = None) -> int:
     A record lock belongs to the process, also over an exec, and not to its children: it ends with
     the supervisor and with nobody else. Raises AlreadyServedError, OSError.
     """
-    fd = inherited_fd
-    if fd is None:
-        path = os.path.join(state_directory, LOCK_NAME)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = _open_lock(state_directory) if inherited_fd is None else inherited_fd
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -153,6 +153,26 @@ def acquire_lock(state_directory: str, inherited_fd: int | None = None) -> int:
             hint="`procscope status` tells of it; stop that one first, or give another mountpoint",
         ) from None
     return fd
+
+
+def lock_holder(state_directory: str) -> int | None:
+    """Return the pid of the supervisor that runs; None where none does. Raises OSError.
+
+    Not for the supervisor itself: it would lose its lock with the descriptor that is closed here.
+    """
+    fd = _open_lock(state_directory)
+    try:
+        kind, _, _, _, pid = _FLOCK.unpack(
+            fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        )
+    finally:
+        os.close(fd)
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def _open_lock(state_directory: str) -> int:
+    path = os.path.join(state_directory, LOCK_NAME)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 SIGNAL = signal.SIGIO

@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Iterable
 
+from procscope.daemon.board import Board
 from procscope.daemon.config import LXCFS_MOUNTPOINT, ServeConfig
 from procscope.daemon.mountpoint import mount_name
 from procscope.errors import ProcscopeError
@@ -40,13 +41,19 @@ def source_of(config: ServeConfig, device: str) -> Source:
     )
 
 
-def heal(config: ServeConfig, source: Source) -> None:
-    """Replace every dead mount, and attach again what the last planned stop took away."""
+def heal(config: ServeConfig, source: Source, board: Board | None = None) -> None:
+    """Replace every dead mount, and attach again what the last planned stop took away.
+
+    How many files that were is counted on `board`.
+    """
     try:
         healed = heal_all(source, proc=config.proc)
-        _report("attached again", healed, (Outcome.REPLACED, Outcome.ATTACHED))
+        files = _report("attached again", healed, (Outcome.REPLACED, Outcome.ATTACHED))
         again = reattach(_what_was_taken_away(config), source, proc=config.proc)
-        _report("given back", again, (Outcome.REPLACED, Outcome.ATTACHED))
+        given_back = _report("given back", again, (Outcome.REPLACED, Outcome.ATTACHED))
+        if board is not None:
+            board.count_healed(files)
+            board.count_given_back(given_back)
     except (ProcscopeError, OSError) as error:
         _log.error("containers are not looked after: %s", error)
     else:
@@ -104,7 +111,8 @@ def _what_was_taken_away(config: ServeConfig) -> tuple[Detached, ...]:
         return ()
 
 
-def _report(what: str, results: Iterable[NamespaceResult], good: tuple[Outcome, ...]) -> None:
+def _report(what: str, results: Iterable[NamespaceResult], good: tuple[Outcome, ...]) -> int:
+    """Log what was done and what was not; return the number of files."""
     namespaces, files = 0, 0
     for result in results:
         done = sum(file.outcome in good for file in result.files)
@@ -114,6 +122,7 @@ def _report(what: str, results: Iterable[NamespaceResult], good: tuple[Outcome, 
             _log.error("process %d's container: %s", result.process.pid, problem)
     if namespaces:
         _log.info("%s: %d files of %d containers", what, files, namespaces)
+    return files
 
 
 def _problems(result: NamespaceResult) -> Iterable[str]:

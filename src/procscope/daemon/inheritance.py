@@ -29,8 +29,9 @@ _MEMFDS = {
     f"/memfd:{STATE_MEMFD} (deleted)": STATE,
     f"/memfd:{slots.MEMFD_NAME} (deleted)": SLOTS,
     f"/memfd:{handles.MEMFD_NAME} (deleted)": HANDLES,
-    "/dev/fuse": FUSE,
 }
+_FUSE_DEVICE = os.makedev(10, 229)
+"""`fuse` in the kernel's list of devices (Documentation/admin-guide/devices.txt)."""
 
 
 @dataclass(slots=True)
@@ -163,8 +164,18 @@ def _copy_descriptors(identity: ProcessIdentity, config: ServeConfig) -> dict[st
         # Only root may look there, and only root's processes are taken for workers.
         if os.stat(folder).st_uid == os.geteuid():
             for name in os.listdir(folder):
-                what = _MEMFDS.get(os.readlink(f"{folder}/{name}"))
+                what = _part(f"{folder}/{name}")
                 if what is not None and what not in found:
                     found[what] = syscalls.pidfd_getfd(pidfd, int(name))
     os.close(pidfd)
     return found
+
+
+def _part(descriptor: str) -> str | None:
+    """Which part of an estate a descriptor in /proc/PID/fd is; None if it is none."""
+    link = os.readlink(descriptor)
+    # The device of another container is in a /dev that we do not see, and so has a shorter name.
+    # Only what may be the device is looked at: a file of a mount that is not answered would wait.
+    if link.endswith("/fuse") and os.stat(descriptor).st_rdev == _FUSE_DEVICE:
+        return FUSE
+    return _MEMFDS.get(link)

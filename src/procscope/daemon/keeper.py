@@ -12,7 +12,8 @@ drop    hold nothing any more, and end
 Whoever asks must be root, or the keeper's own user, by SO_PEERCRED, and name the same `mountpoint`.
 The keeper ends by itself once the mount that it keeps is gone, and when no daemon has been
 connected for two minutes: who reads then gets an error, and does not wait for ever. Workers that
-still serve hold the same descriptors, and lose nothing by it.
+still serve hold the same descriptors, and lose nothing by it. One that `lasts` is ended by a signal
+alone (`daemon/nodekeeper.py`), which the replies tell by `ending`: nothing is put any more.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ PROTOCOL = 1
 SOCKET_NAME = "keeper.sock"
 FUSE = "fuse"
 """The one name that means something here: when this descriptor is dead, so is the mount."""
-_LOOK_EVERY_MS = 5000
-_ALONE_S = 120.0
+LOOK_EVERY_MS = 5000
+ALONE_S = 120.0
 _MAX_NAME_BYTES = 64
 
 
@@ -76,6 +77,12 @@ class Keeper:
 
     mountpoint: str
     held: dict[str, int] = field(default_factory=dict)
+    lasts: bool = False
+    """Whether it is there for the next daemon when it has nothing to hold."""
+    ending: bool = False
+    """Whether it only gives out what it holds, to whoever takes over in time."""
+    was_got: bool = False
+    """Whether somebody has got what is held."""
     ended: bool = False
 
     def answer(self, data: bytes, fds: list[int], uid: int) -> tuple[dict[str, object], list[int]]:
@@ -98,14 +105,18 @@ class Keeper:
 
     def _carry_out(self, request: Request, fds: list[int]) -> tuple[dict[str, object], list[int]]:
         if request.operation == "put":
+            if self.ending:
+                raise RequestError("this keeper is ending")
             if len(fds) != len(request.names) or not fds:
                 raise RequestError(f"{len(request.names)} names for {len(fds)} descriptors")
             self.release()
             self.held = dict(zip(request.names, fds, strict=True))
         elif request.operation == "drop":
             self.release()
-            self.ended = True
-        elif request.operation not in ("get", "hello"):
+            self.ended = not self.lasts
+        elif request.operation == "get":
+            self.was_got = True
+        elif request.operation != "hello":
             raise RequestError(f"unknown operation {request.operation[:_MAX_NAME_BYTES]!r}")
         reply = {
             "protocol": PROTOCOL,
@@ -113,6 +124,8 @@ class Keeper:
             "pid": os.getpid(),
             "names": list(self.held),
         }
+        if self.ending:
+            reply["ending"] = True
         return reply, list(self.held.values()) if request.operation == "get" else []
 
     def release(self) -> None:
@@ -130,29 +143,68 @@ class Keeper:
         return any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
+class Server:
+    """Those who are connected to a keeper."""
+
+    def __init__(self, listener: socket.socket, keeper: Keeper) -> None:
+        self._listener = listener
+        self._keeper = keeper
+        self._connections: dict[int, socket.socket] = {}
+        # What is held is not polled for: each request to the daemon would wake the keeper.
+        self._poll = select.poll()
+        self._poll.register(listener, select.POLLIN)
+        self._alone_since_s = time.monotonic()
+
+    def alone_s(self) -> float:
+        """Return for how long nobody has been connected."""
+        return time.monotonic() - self._alone_since_s
+
+    def answer(self, wait_ms: float, wakeup_fd: int | None = None) -> bool:
+        """Answer what arrives within that time; tell whether anything did.
+
+        What arrives at `wakeup_fd` ends the wait, and is left there.
+        """
+        if wakeup_fd is not None:
+            self._poll.register(wakeup_fd, select.POLLIN)
+        ready = self._poll.poll(wait_ms)
+        if ready or self._connections:
+            self._alone_since_s = time.monotonic()
+        for fd, _ in ready:
+            if fd == self._listener.fileno():
+                self._accept()
+            elif fd in self._connections and not _answer_one(self._connections[fd], self._keeper):
+                self._forget(fd)
+        return bool(ready)
+
+    def hang_up(self) -> bool:
+        """End every connection; tell whether there was one.
+
+        Who wants something has to connect again.
+        """
+        connected = list(self._connections)
+        for fd in connected:
+            self._forget(fd)
+        return bool(connected)
+
+    def _accept(self) -> None:
+        # No descriptor may be left, or who connected may have gone.
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            self._connections[connection.fileno()] = connection
+            self._poll.register(connection, select.POLLIN)
+
+    def _forget(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._connections.pop(fd).close()
+
+
 def serve(listener: socket.socket, keeper: Keeper) -> None:
     """Answer requests until the keeper has nothing to keep."""
-    poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    connections: dict[int, socket.socket] = {}
-    alone_since_s = time.monotonic()
+    server = Server(listener, keeper)
     while not keeper.ended:
-        # What is held is not polled for: each request to the daemon would wake the keeper.
-        ready = poll.poll(_LOOK_EVERY_MS)
-        if ready or connections:
-            alone_since_s = time.monotonic()
-        if not ready and (keeper.is_pointless() or time.monotonic() - alone_since_s > _ALONE_S):
+        answered = server.answer(LOOK_EVERY_MS)
+        if not answered and (keeper.is_pointless() or server.alone_s() > ALONE_S):
             return
-        for fd, _ in ready:
-            if fd == listener.fileno():
-                # No descriptor may be left, or who connected may have gone.
-                with contextlib.suppress(OSError):
-                    connection, _ = listener.accept()
-                    connections[connection.fileno()] = connection
-                    poll.register(connection, select.POLLIN)
-            elif not _answer_one(connections[fd], keeper):
-                poll.unregister(fd)
-                connections.pop(fd).close()
 
 
 def _answer_one(connection: socket.socket, keeper: Keeper) -> bool:

@@ -34,14 +34,13 @@ class KeeperLink:
         """Raises OSError where it does not answer."""
         self._connection = connection
         self._mountpoint = mountpoint
-        # The kernel knows only who made the socket listen, which was the daemon.
-        self.pid = self._hello()
-
-    def _hello(self) -> int:
         reply, fds = self._ask("hello")
         _close(fds)
+        # The kernel knows only who made the socket listen, which was the daemon.
         pid = reply.get("pid")
-        return pid if isinstance(pid, int) else 0
+        self.pid = pid if isinstance(pid, int) else 0
+        self.is_ending = reply.get("ending") is True
+        """Whether it gives out what it holds still, but takes nothing any more."""
 
     def put(self, held: Mapping[str, int]) -> None:
         """Have these descriptors kept. Raises OSError."""
@@ -89,10 +88,12 @@ class KeeperLink:
         return reply, fds
 
 
-def find_keeper(state_directory: str, mountpoint: str) -> KeeperLink | None:
+def find_keeper(
+    state_directory: str, mountpoint: str, timeout_s: float = _TIMEOUT_S
+) -> KeeperLink | None:
     """Return a link to the keeper that runs; None where none does."""
     try:
-        return _link(state_directory, mountpoint)
+        return _link(state_directory, mountpoint, timeout_s)
     except OSError:
         return None
 
@@ -110,8 +111,8 @@ def start_keeper(state_directory: str, mountpoint: str) -> KeeperLink:
     return _link(state_directory, mountpoint)
 
 
-def _link(state_directory: str, mountpoint: str) -> KeeperLink:
-    connection = sockets.connect(state_directory, keeper.SOCKET_NAME, _TIMEOUT_S)
+def _link(state_directory: str, mountpoint: str, timeout_s: float = _TIMEOUT_S) -> KeeperLink:
+    connection = sockets.connect(state_directory, keeper.SOCKET_NAME, timeout_s)
     try:
         return KeeperLink(connection, mountpoint)
     except OSError:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterable
+import select
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from procscope.daemon.config import DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT
 from procscope.errors import ProcscopeError
 from procscope.fuse import device
 from procscope.fuse.device import LXCFS, MountName
+from procscope.inject.forked import Tell, run_forked
 from procscope.linux.mountinfo import Mount, read_mountinfo
 
 _log = logging.getLogger(__name__)
 _OWN_TYPES = (MountName().fstype, LXCFS.fstype)
+_PATIENCE_S = 2.0
 
 
 class Standing(Enum):
@@ -45,16 +49,41 @@ def mounted_at(mountpoint: str, proc: str = "/proc") -> Mount | None:
     A mount that a later one on a folder above hides is none. Asks no filesystem: a server that
     does not answer must not stop its own supervisor.
     """
-    mounts = read_mountinfo(proc)
+    found = containing(mountpoint, read_mountinfo(proc))
+    return found if found is not None and found.mount_point == mountpoint else None
+
+
+class MountWatch:
+    """Tells when mounts of this mount namespace have changed.
+
+    As proc_pid_mountinfo(5) has it, a change is a condition for poll(2), until the file is polled.
+    """
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._fd = os.open(f"{proc}/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLPRI)
+
+    def have_changed(self) -> bool:
+        """Tell whether any mount has, since this was asked last."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self._fd)
+
+
+def containing(path: str, mounts: Sequence[Mount]) -> Mount | None:
+    """Return which of these mounts a walk to `path` ends in."""
     ids = {mount.mount_id for mount in mounts}
     # In a chroot there may be several that the walk can begin with.
     first = [mount for mount in mounts if mount.parent_id not in ids - {mount.mount_id}]
-    found, below = None, _crossed(first, mountpoint)
+    found, below = None, _crossed(first, path)
     while below is not None:
         found = below
         inside = [mount for mount in mounts if mount.parent_id == below.mount_id != mount.mount_id]
-        below = _crossed(inside, mountpoint)
-    return found if found is not None and found.mount_point == mountpoint else None
+        below = _crossed(inside, path)
+    return found
 
 
 def _crossed(mounts: Iterable[Mount], path: str) -> Mount | None:
@@ -74,20 +103,30 @@ def standing(mountpoint: str, proc: str = "/proc") -> Standing:
         return Standing.NOTHING
     if mount.fstype not in _OWN_TYPES:
         return Standing.FOREIGN
-    try:
-        # The root's attributes may be cached; a listing always asks the server.
-        os.listdir(mountpoint)
-    except OSError as error:
-        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
-            return Standing.DEAD
-    return Standing.LIVE
+    return Standing.DEAD if _is_dead(mountpoint) else Standing.LIVE
 
 
-def prepare(mountpoint: str, proc: str = "/proc") -> None:
+def _is_dead(mountpoint: str) -> bool:
+    """Ask who serves it, in a child process: somebody may hold the connection and not answer."""
+
+    def ask(tell: Tell) -> None:
+        try:
+            # The root's attributes may be cached; a listing always asks the server.
+            os.listdir(mountpoint)
+        except OSError as error:
+            tell({"errno": error.errno})
+
+    ((_, told),) = run_forked([ask], timeout_s=_PATIENCE_S)
+    dead = (errno.ENOTCONN, errno.ECONNABORTED)
+    return any(record.get("errno") in dead for record in told.records)
+
+
+def prepare(mountpoint: str, proc: str = "/proc", *, make: bool = False) -> None:
     """Make sure that `mountpoint` is an empty directory with nothing mounted on it.
 
-    What a daemon that died left mounted is taken away. Raises ProcscopeError where the directory
-    is missing or in use.
+    What a daemon that died left mounted is taken away. With `make`, as with those that are used
+    unless told, a folder that is missing is made; with `make` empty folders in it are removed as
+    well. Raises ProcscopeError where the directory is missing or in use.
     """
     while (found := standing(mountpoint, proc)) is not Standing.NOTHING:
         if found is Standing.LIVE:
@@ -102,11 +141,24 @@ def prepare(mountpoint: str, proc: str = "/proc") -> None:
             )
         _log.warning("%s was left mounted by a daemon that died; replacing it", mountpoint)
         device.unmount(mountpoint)
-    _make_sure_of_directory(mountpoint)
+    if make:
+        _remove_empty_folders(mountpoint)
+    _make_sure_of_directory(mountpoint, make=make)
 
 
-def _make_sure_of_directory(mountpoint: str) -> None:
-    if mountpoint in (DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT):
+def _remove_empty_folders(mountpoint: str) -> None:
+    """Remove what containers have left that were started while nothing was served.
+
+    Of a volume whose path is missing on the node, containerd makes a folder there.
+    """
+    for folder, names, _ in os.walk(mountpoint, topdown=False):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(folder, name))
+
+
+def _make_sure_of_directory(mountpoint: str, *, make: bool) -> None:
+    if make or mountpoint in (DEFAULT_MOUNTPOINT, LXCFS_MOUNTPOINT):
         try:
             os.makedirs(mountpoint, mode=0o755, exist_ok=True)
         except OSError as error:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import signal
 
+from procscope.cgroup.hierarchy import Hierarchies
 from procscope.daemon import control, healing
+from procscope.daemon.children import Children
 from procscope.daemon.config import ServeConfig
+from procscope.daemon.crew import Crew
 from procscope.daemon.estate import Estate
 from procscope.daemon.inheritance import Inheritance, find_estate
 from procscope.daemon.keeping import KeeperLink, find_keeper
@@ -17,6 +22,7 @@ from procscope.fuse import device
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 120.0
+_WORKERS = 2
 _NO_DEVICE = ""
 """Of a daemon that has left no connection: every mount that is dead is taken away."""
 
@@ -33,26 +39,56 @@ def stop(config: ServeConfig) -> bool:
     lock_fd = control.acquire_lock(config.state_directory)
     try:
         keeper = find_keeper(config.state_directory, config.mountpoint)
-        estate = find_estate(config, Inheritance(), keeper)
-        if estate is not None:
-            source = healing.source_of(config, estate.state.device)
-            healing.take_away(config, source, estate.fuse_fd)
-            end_service(config, estate, keeper)
-            return True
-        if keeper is not None:
-            keeper.drop()
-        found = standing(config.mountpoint, config.proc)
-        if found is Standing.LIVE:
-            raise ProcscopeError(
-                f"{config.mountpoint} is served by a daemon with another --run-directory",
-                hint="give that one",
-            )
-        healing.take_away(config, healing.source_of(config, _NO_DEVICE))
-        if found is Standing.DEAD:
-            device.unmount(config.mountpoint)
-        return found is Standing.DEAD or keeper is not None
+        return end_what_is_left(config, Inheritance(), keeper)
     finally:
         os.close(lock_fd)
+
+
+def end_what_is_left(
+    config: ServeConfig, inherited: Inheritance, keeper: KeeperLink | None
+) -> bool:
+    """Carry out the planned stop where no supervisor runs; False where nothing was left by one.
+
+    The caller must hold the daemon's lock. `inherited` are descriptors that it has itself, which
+    are closed. Raises ProcscopeError.
+    """
+    estate = find_estate(config, inherited, keeper)
+    if estate is not None:
+        _take_away_while_served(config, estate)
+        end_service(config, estate, keeper)
+        return True
+    if keeper is not None:
+        keeper.drop()
+    found = standing(config.mountpoint, config.proc)
+    if found is Standing.LIVE:
+        raise ProcscopeError(
+            f"{config.mountpoint} is served by a daemon with another --run-directory",
+            hint="give that one",
+        )
+    healing.take_away(config, healing.source_of(config, _NO_DEVICE))
+    if found is Standing.DEAD:
+        device.unmount(config.mountpoint)
+    return found is Standing.DEAD or keeper is not None
+
+
+def _take_away_while_served(config: ServeConfig, estate: Estate) -> None:
+    """Take the files away from containers, while workers of our own give out the host's bytes.
+
+    Those that were left may be gone. Who reads meanwhile, and who looks for a mount below a folder
+    of ours, would wait for ever.
+    """
+    signals = (signal.SIGCHLD, signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    children = Children(signals)
+    try:
+        few = dataclasses.replace(config, workers=_WORKERS)
+        crew = Crew(few, estate, Hierarchies(), as_host=True)
+        crew.start(children, dies_with_supervisor=True)
+        source = healing.source_of(config, estate.state.device)
+        healing.take_away(config, source, estate.fuse_fd)
+    finally:
+        children.stop()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_service(config: ServeConfig, estate: Estate, keeper: KeeperLink | None) -> None:

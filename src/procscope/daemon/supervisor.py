@@ -13,31 +13,32 @@ from procscope import __version__
 from procscope.cgroup.hierarchy import Hierarchies, discover
 from procscope.cgroup.io_accounting import IoAccounting
 from procscope.daemon import control, healing, readiness, reload
+from procscope.daemon.board import Board
 from procscope.daemon.children import Child, Children
-from procscope.daemon.config import ServeConfig
+from procscope.daemon.config import Keeping, ServeConfig
 from procscope.daemon.control import ControlSocket, Order
+from procscope.daemon.crew import Crew
 from procscope.daemon.estate import is_connected
 from procscope.daemon.inheritance import Inheritance
-from procscope.daemon.keeping import KeeperLink, find_keeper, start_keeper
+from procscope.daemon.kept import Kept
 from procscope.daemon.leases import HeldOpen
-from procscope.daemon.mountpoint import mounted_at
+from procscope.daemon.mountpoint import MountWatch, mounted_at
 from procscope.daemon.sampler import Sampler
 from procscope.daemon.state import prepare_state
 from procscope.daemon.stopping import end_service
-from procscope.daemon.takeover import mount_anew, stop_worker, take_over
-from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
-from procscope.daemon.worker import run_worker
+from procscope.daemon.takeover import mount_again, mount_anew, take_over
+from procscope.daemon.watch import LOOK_EVERY_S
 from procscope.errors import ExitCode, ProcscopeError
-from procscope.fuse import device
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import read_mountinfo
-from procscope.linux.processes import identity_of
 from procscope.observe.records import RecordStore
 
 _log = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
-_LOCK, _REPLY, _CONTROL = "lock", "reply", "control"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
+LOCK = "lock"
+_HEALING_S = 5.0
+_REPLY, _CONTROL = "reply", "control"
 
 
 class Supervisor:
@@ -49,30 +50,35 @@ class Supervisor:
         *,
         inherited: Inheritance | None = None,
         on_ready: Callable[[], None] | None = None,
+        on_look: Callable[[], None] | None = None,
+        board: Board | None = None,
     ) -> None:
         """Take the daemon's lock, and find or make its mount.
 
         `inherited` is what an earlier version has left that executed this one. `on_ready` is
-        called once, when the first read would be answered. Raises ProcscopeError.
+        called once, when the first read would be answered, `on_look` each time that the supervisor
+        looks after its processes. Raises ProcscopeError.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self._config = config
         self._on_ready = on_ready
+        self._on_look = on_look
+        self._board = board or Board.create()
+        self.has_yielded = False
+        """Whether a newer daemon has asked for the mount and got it."""
         self._inherited = inherited or Inheritance()
         self._hierarchies = discover(read_mountinfo(config.proc))
         prepare_state(config)
         self._lock_fd = self._acquire_lock()
-        self._children = Children(_SIGNALS, self._forget)
+        self._children = Children(SIGNALS, self._forget)
         self._control: ControlSocket | None = None
         self._trial: reload.Trial | None = None
         self._started_at_s = time.time()
-        keeper = find_keeper(config.state_directory, config.mountpoint)
-        estate = take_over(config, self._inherited, keeper)
-        if estate is None and keeper is not None:
-            # It keeps what is of no use any more.
-            keeper.drop()
-            keeper = None
-        self._keeper: KeeperLink | None = keeper
+        self._mounts = MountWatch(config.proc)
+        self._kept = Kept(config)
+        estate = take_over(config, self._inherited, self._kept.keeper)
+        if estate is None:
+            self._kept.let_go_of_useless()
         self._estate = estate or mount_anew(config)
 
     def run(self) -> int:
@@ -84,20 +90,20 @@ class Supervisor:
             self._control = ControlSocket(
                 self._config.state_directory, self._inherited.fds.pop(_CONTROL, None)
             )
-            self._have_estate_kept()
+            self._kept.keep(self._estate.descriptors)
             self._start_children()
             self._announce()
             self._start_healer()
             return self._supervise(self._control)
         except ProcscopeError:
-            if not self._is_kept():
+            if not self._kept.is_kept():
                 self._end_service()
             raise
 
     def _acquire_lock(self) -> int:
         try:
             return control.acquire_lock(
-                self._config.state_directory, self._inherited.fds.pop(_LOCK, None)
+                self._config.state_directory, self._inherited.fds.pop(LOCK, None)
             )
         except control.AlreadyServedError:
             raise ProcscopeError(
@@ -116,73 +122,12 @@ class Supervisor:
             os.close(self._estate.fuse_fd)
         if self._control is not None:
             self._control.close()
-        if self._keeper is not None:
-            self._keeper.close()
-
-    def _is_kept(self) -> bool:
-        """Tell whether the mount lives on when this process ends."""
-        return self._keeper is not None or readiness.has_descriptor_store()
-
-    def _have_estate_kept(self) -> None:
-        """Have somebody else hold the descriptors too: keeper and service manager."""
-        readiness.store_descriptors(self._estate.descriptors)
-        if not self._config.keeper:
-            if self._keeper is not None:
-                self._keeper.drop()
-                self._keeper = None
-            return
-        try:
-            if self._keeper is None:
-                self._keeper = start_keeper(self._config.state_directory, self._config.mountpoint)
-            self._keeper.put(self._estate.descriptors)
-        except OSError as error:
-            _log.error("there is no keeper, so that a crash would end the mount: %s", error)
-            self._keeper = None
+        self._kept.close()
 
     def _start_children(self) -> None:
-        for index in range(self._estate.slots.workers):
-            self._start_worker(index)
-        if self._estate.needs_resend:
-            device.ask_for_resend(self._estate.fuse_fd)
+        crew = Crew(self._config, self._estate, self._hierarchies, self._board)
+        crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
         self._start_sampler()
-
-    def _start_worker(self, index: int) -> None:
-        """Start a worker in the place of the predecessor's.
-
-        A place that is not needed any more gets one for as long as it takes to answer what was
-        left there.
-        """
-        config, estate = self._config, self._estate
-        stop_worker(estate, config, index)
-        slots = estate.slots.worker(index)
-        needed = index < config.workers
-        if not needed and not slots.pending():
-            return
-
-        def run() -> None:
-            me = identity_of(os.getpid(), config.proc)
-            if me is not None:
-                slots.set_owner(me.pid, me.start_ticks)
-            run_worker(
-                config,
-                self._hierarchies,
-                estate.fuse_fd,
-                estate.state.connection,
-                estate.handles,
-                index,
-                slots,
-                only_left_over=not needed,
-            )
-
-        watch = DeadlineWatch(slots, config.deadline_s)
-        child = Child(
-            f"worker {index}",
-            run,
-            watch,
-            dies_with_supervisor=not self._is_kept(),
-            once=not needed,
-        )
-        self._children.start(child)
 
     def _start_sampler(self) -> None:
         run = partial(_run_sampler, self._config, self._hierarchies)
@@ -191,7 +136,7 @@ class Supervisor:
     def _start_healer(self) -> None:
         if self._config.cares_for_containers:
             source = healing.source_of(self._config, self._estate.state.device)
-            run = partial(healing.heal, self._config, source)
+            run = partial(healing.heal, self._config, source, self._board)
             self._children.start(Child("healer", run, once=True))
 
     def _announce(self) -> None:
@@ -208,28 +153,34 @@ class Supervisor:
 
     def _supervise(self, control_socket: ControlSocket) -> int:
         while True:
-            received = signal.sigtimedwait(_SIGNALS, LOOK_EVERY_S)
+            received = signal.sigtimedwait(SIGNALS, LOOK_EVERY_S)
             number = None if received is None else received.si_signo
             if number in (signal.SIGTERM, signal.SIGINT):
                 _log.info("stopping on %s", signal.Signals(number).name)
                 return self._stop(for_good=number == signal.SIGINT)
             if number == signal.SIGHUP:
                 self._start_trial(None)
-            if self._children.replace_dead() and not is_connected(self._estate.fuse_fd):
-                if not self._is_mounted():
-                    return self._unmounted()
-                self._renew()
+            if not self._look_after_mount():
+                return self._unmounted()
             self._children.kill_overdue(self._config.deadline_s)
-            self._look_after_keeper()
+            self._kept.look_after(self._estate.descriptors)
             self._look_after_trial()
+            if self._on_look is not None:
+                self._on_look()
             order = control_socket.next_order()
-            if order is not None and order.operation == "stop":
-                _log.info("stopping, as `procscope stop` asks")
-                code = self._stop(for_good=True)
-                order.reply()
+            code = None if order is None else self._carry_out(order)
+            if code is not None:
                 return code
-            if order is not None:
-                self._carry_out(order)
+
+    def _look_after_mount(self) -> bool:
+        """Replace workers that died, and the mount where it has; False where it has been taken."""
+        if self._children.replace_dead() and not is_connected(self._estate.fuse_fd):
+            if not self._config.yields and not self._is_mounted():
+                return False
+            self._renew()
+        elif self._config.yields and self._mounts.have_changed() and not self._is_mounted():
+            self._mount_again()
+        return True
 
     def _is_mounted(self) -> bool:
         return mounted_at(self._config.mountpoint, self._config.proc) is not None
@@ -245,24 +196,50 @@ class Supervisor:
         self._children.stop()
         self._estate.close()
         self._estate = mount_anew(self._config)
-        self._have_estate_kept()
+        self._kept.keep(self._estate.descriptors)
         self._start_children()
         self._start_healer()
 
-    def _look_after_keeper(self) -> None:
-        if self._keeper is not None and self._keeper.has_ended():
-            _log.error("the keeper has ended; starting another")
-            self._keeper.close()
-            self._keeper = None
-            self._have_estate_kept()
+    def _mount_again(self) -> None:
+        """Mount what somebody has unmounted, for the pods that are started from now on."""
+        _log.error("%s was unmounted by somebody else; mounting it again", self._config.mountpoint)
+        try:
+            mount_again(self._estate, self._config)
+        except ProcscopeError as error:
+            _log.error("it stays unmounted: %s", error)
 
-    def _carry_out(self, order: Order) -> None:
+    def _yield(self, order: Order) -> int:
+        """Leave the mount, with the workers that serve it, to the daemon that asks for it."""
+        _log.info("handing %s over to a newer agent", self._config.mountpoint)
+        # The healer may be between taking a dead file away and putting a living one there.
+        self._children.stop("sampler")
+        self._children.leave()
+        if self._control is not None:
+            self._control.close()
+        self._kept.close()
+        self._mounts.close()
+        self._estate.close()
+        os.close(self._lock_fd)
+        self.has_yielded = True
+        order.reply(pid=os.getpid())
+        return ExitCode.OK
+
+    def _carry_out(self, order: Order) -> int | None:
+        """Do what is asked; return an exit code where that is the end."""
+        if order.operation == "stop":
+            _log.info("stopping, as `procscope stop` asks")
+            code = self._stop(for_good=True)
+            order.reply()
+            return code
+        if order.operation == "yield" and self._config.yields:
+            return self._yield(order)
         if order.operation == "status":
             order.reply(**self._status())
         elif order.operation == "reload":
             self._start_trial(order)
         else:
             order.refuse(f"version {__version__} does not know {order.operation!r}")
+        return None
 
     def _status(self) -> dict[str, object]:
         workers = self._children.named("worker")
@@ -277,14 +254,19 @@ class Supervisor:
                 {"index": int(child.name.partition(" ")[2]), "pid": child.pid} for child in workers
             ],
             "deaths": self._children.deaths,
-            "keeper": None if self._keeper is None else {"pid": self._keeper.pid},
+            "keeper": None if self._kept.keeper is None else {"pid": self._kept.keeper.pid},
             "containers": len(RecordStore(self._config.records_directory).names()),
+            "healed_files": self._board.healed_files,
+            "given_back_files": self._board.given_back_files,
+            "fallbacks": self._board.fallbacks,
         }
 
     def _start_trial(self, order: Order | None) -> None:
+        if self._config.yields:
+            self._refuse(order, "an agent is replaced by starting a newer one beside it")
+            return
         if self._trial is not None:
-            if order is not None:
-                order.refuse("a reload is under way already")
+            self._refuse(order, "a reload is under way already")
             return
         _log.info("trying the version that is installed now")
         readiness.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -306,7 +288,7 @@ class Supervisor:
         # The workers go on serving; each is replaced when the newer code is there to do it.
         self._children.stop("sampler")
         inheritance = self._inheritance()
-        inheritance.fds[_LOCK] = self._lock_fd
+        inheritance.fds[LOCK] = self._lock_fd
         if self._control is not None:
             inheritance.fds[_CONTROL] = self._control.fileno()
         if trial.order is not None:
@@ -323,35 +305,59 @@ class Supervisor:
     def _reject(self, order: Order | None, reason: str) -> None:
         _log.error("the installed version did not come up, and %s stays: %s", __version__, reason)
         readiness.notify("READY=1")
+        self._refuse(
+            order, f"the installed version did not come up, and {__version__} stays: {reason}"
+        )
+
+    def _refuse(self, order: Order | None, why: str) -> None:
         if order is not None:
-            order.refuse(
-                f"the installed version did not come up, and {__version__} stays: {reason}"
-            )
+            order.refuse(why)
 
     def _stop(self, *, for_good: bool) -> int:
         readiness.notify("STOPPING=1")
         if self._trial is not None:
             self._trial.abandon()
         self._children.stop("sampler")
-        if not for_good and self._is_kept():
+        self._children.let_finish("healer", _HEALING_S)
+        if not for_good and self._leaves_to_keeper():
             _log.info(
-                "the workers go on serving %s until the next `procscope serve`; "
-                "`procscope stop` ends them",
+                "%s is left to its keeper until the next daemon; `procscope stop` ends it",
                 self._config.mountpoint,
             )
             return ExitCode.OK
         self._end_service()
         return ExitCode.OK
 
+    def _leaves_to_keeper(self) -> bool:
+        """Tell whether this process may end and leave the mount as it is.
+
+        An external keeper may be told to end at the same moment. It hangs up first, and then looks
+        whether a daemon has the lock; so here the lock is let go of first. Whatever the order, one
+        of the two sees that the other is going, and takes everything away.
+        """
+        if self._config.keeper is not Keeping.EXTERNAL:
+            return self._kept.is_kept()
+        if self._kept.has_left():
+            return False
+        os.close(self._lock_fd)
+        if not self._kept.has_left():
+            return True
+        try:
+            self._lock_fd = control.acquire_lock(self._config.state_directory)
+        except control.AlreadyServedError:
+            return True
+        return False
+
     def _end_service(self) -> None:
         """Leave nothing behind: neither process nor mount nor descriptor, nor a dead file."""
+        _log.info("unmounting %s", self._config.mountpoint)
         if self._config.cares_for_containers:
             source = healing.source_of(self._config, self._estate.state.device)
             healing.take_away(self._config, source, self._estate.fuse_fd)
         self._children.stop()
         readiness.remove_descriptors(self._estate.descriptors)
-        end_service(self._config, self._estate, self._keeper)
-        self._keeper = None
+        end_service(self._config, self._estate, self._kept.keeper)
+        self._kept.close()
 
 
 def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:

@@ -34,10 +34,7 @@ def take_over(
     if mount is not None and mount.device == estate.state.device:
         return estate
     try:
-        # Somebody has unmounted it, but containers still use it: the same connection can be
-        # mounted once more (Linux 5.15, fuse_test_super() in fs/fuse/inode.c).
-        prepare(config.mountpoint, config.proc)
-        _mount(estate.fuse_fd, config)
+        mount_again(estate, config)
     except ProcscopeError as error:
         _log.error("the connection of a predecessor is given up: %s", error)
         stop_workers(estate, config)
@@ -46,9 +43,19 @@ def take_over(
     return estate
 
 
+def mount_again(estate: Estate, config: ServeConfig) -> None:
+    """Mount the connection that is served where somebody has unmounted it.
+
+    Containers still use it: it can be mounted once more (Linux 5.15, fuse_test_super() in
+    fs/fuse/inode.c). Raises ProcscopeError.
+    """
+    prepare(config.mountpoint, config.proc, make=config.makes_mountpoint)
+    _mount(estate.fuse_fd, config)
+
+
 def mount_anew(config: ServeConfig) -> Estate:
     """Mount a new connection. Raises ProcscopeError."""
-    prepare(config.mountpoint, config.proc)
+    prepare(config.mountpoint, config.proc, make=config.makes_mountpoint)
     fd = device.open_device()
     _mount(fd, config)
     try:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from procscope.cgroup.files import FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.containers.identity import ContainerFinder, Identifier, Nobody
+from procscope.daemon.board import Board
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.groups import Groups
 from procscope.daemon.handles import HandleStore
@@ -45,11 +46,14 @@ def run_worker(
     slots: WorkerSlots,
     *,
     only_left_over: bool = False,
+    as_host: bool = False,
+    board: Board | None = None,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
 
     `slots` are shared with the worker's predecessors and successors: what one of them has left
-    unanswered is answered first; with `only_left_over` that is all.
+    unanswered is answered first; with `only_left_over` that is all. With `as_host` every reader
+    gets the host's bytes. Fallbacks are counted on `board`.
     """
     syscalls.set_name(f"procscope-w{index}")
     handles.adopt_part(index)
@@ -57,8 +61,16 @@ def run_worker(
     gc.freeze()
     readers, files = share_out(_raise_file_limit())
     budget = FileBudget(files)
-    identifier = Identifier(config.proc, capacity=readers, budget=budget)
-    tree = make_tree(config, hierarchies, handles, identifier, budget)
+    identifier: ContainerFinder = Nobody()
+    if not as_host:
+        identifier = Identifier(config.proc, capacity=readers, budget=budget)
+
+    def on_fallback(fallback: Fallback) -> None:
+        _log_fallback(fallback)
+        if board is not None:
+            board.count_fallback(index)
+
+    tree = make_tree(config, hierarchies, handles, identifier, budget, on_fallback)
     with closing(tree):
         handler: RequestHandler = Session(tree, state)
         if config.debug:
@@ -114,6 +126,7 @@ def make_tree(
     handles: HandleStore,
     finder: ContainerFinder | None = None,
     budget: FileBudget | None = None,
+    on_fallback: Callable[[Fallback], None] | None = None,
 ) -> LiveTree:
     """Return the filesystem that one worker serves; `finder` finds its readers' containers."""
     budget = FileBudget() if budget is None else budget
@@ -124,7 +137,7 @@ def make_tree(
         host,
         RecordStore(config.records_directory),
         cpu_count=config.cpu_count,
-        on_fallback=_log_fallback,
+        on_fallback=on_fallback or _log_fallback,
         budget=budget,
     )
     return LiveTree(

@@ -16,7 +16,7 @@ from procscope.ids import CpuId
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.host import HostFiles
 from procscope.observe.loadblock import LoadBlock
-from procscope.observe.records import Record, RecordIdentity, RecordStore
+from procscope.observe.records import LOCK_PATIENCE_NS, Record, RecordIdentity, RecordStore
 from procscope.observe.tasks import count_states, find_birth_ticks, newest_pid
 from procscope.views.cpu_ledger import CpuLedger
 from procscope.views.cpu_time import advance
@@ -28,6 +28,8 @@ _NS_PER_MS = 1_000_000
 _VISIBLE_NS = 5 * _NS_PER_MS
 _TASKS_NS = 200 * _NS_PER_MS
 _NO_RECORD_NS = 1000 * _NS_PER_MS
+_UNREADABLE_PATIENCE_NS = 500 * _NS_PER_MS
+"""A write is cut for a reader beside it as long as the writer's CPU does something else."""
 _MAX_COUNTED_THREADS = 128
 """A container with more is not walked at a read; its counts are the sampler's."""
 
@@ -116,18 +118,26 @@ class ContainerObserver:
             self._record = self._open_record()
         if self._record is None:
             return self._advance(None, visible)
-        with self._record.ledger_lock() as locked:
-            ledger = CpuLedger.from_bytes(self._record.read_ledger() or b"")
-            if not locked and ledger is not None and ledger.columns.keys() >= set(visible):
+        ledger = None
+        for patience_ns in (LOCK_PATIENCE_NS, _UNREADABLE_PATIENCE_NS):
+            with self._record.ledger_lock(patience_ns) as locked:
+                ledger = CpuLedger.from_bytes(self._record.read_ledger() or b"")
+                if locked:
+                    return self._hand_out(self._record, ledger, visible)
+            if ledger is not None and ledger.columns.keys() >= set(visible):
                 # The holder of the lock hands out its own share of the time since then. What was
                 # handed out beside it could be more than the next read tells.
                 return ledger
-            ledger = self._advance(ledger, visible)
-            if locked:
-                # Where that cannot be, the next read hands out from the same mark again.
-                with self._reported():
-                    self._record.write_ledger(ledger.to_bytes())
-            return ledger
+        return self._advance(ledger, visible)
+
+    def _hand_out(
+        self, record: Record, ledger: CpuLedger | None, visible: tuple[CpuId, ...]
+    ) -> CpuLedger:
+        """Advance and write; where that cannot be, the next read does it from the same mark."""
+        ledger = self._advance(ledger, visible)
+        with self._reported():
+            record.write_ledger(ledger.to_bytes())
+        return ledger
 
     def _advance(self, ledger: CpuLedger | None, visible: tuple[CpuId, ...]) -> CpuLedger:
         return advance(

@@ -41,7 +41,7 @@ _LEDGER_BYTES_PER_CPU = 128
 """More than a ledger needs for a CPU that was ever visible."""
 _BLOCK = struct.Struct("<II")
 """Length and CRC-32 of what follows."""
-_LOCK_PATIENCE_NS = 5_000_000
+LOCK_PATIENCE_NS = 5_000_000
 """A holder is a worker that is computing; one that was stopped must not stop the others."""
 _LOCK_RETRY_S = 0.0002
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -137,17 +137,17 @@ class Record:
         self._write(_LEDGER_OFFSET, block)
 
     @contextlib.contextmanager
-    def ledger_lock(self) -> Iterator[bool]:
-        """Hold the ledger alone for the time of the block; yields False where that was not to be.
+    def ledger_lock(self, patience_ns: int = LOCK_PATIENCE_NS) -> Iterator[bool]:
+        """Hold the ledger alone for the time of the block.
 
-        The kernel frees the lock of a process that dies. Without the lock the caller may read and
-        render, and must not write.
+        Yields False where another held it for `patience_ns`. The kernel frees the lock of a process
+        that dies. Without the lock the caller may read and render, and must not write.
         """
         fd = self._opened()
         # The lock would end with the descriptor: meanwhile it is nothing to give up.
         self._budget.discard(self)
         try:
-            locked = _lock(fd)
+            locked = _lock(fd, patience_ns)
             try:
                 yield locked
             finally:
@@ -175,8 +175,8 @@ class Record:
         os.pwrite(self._opened(), block, offset)
 
 
-def _lock(fd: int) -> bool:
-    deadline_ns = time.monotonic_ns() + _LOCK_PATIENCE_NS
+def _lock(fd: int, patience_ns: int) -> bool:
+    deadline_ns = time.monotonic_ns() + patience_ns
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

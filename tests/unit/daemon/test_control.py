@@ -151,3 +151,16 @@ def test_an_inherited_lock_is_used(state: str) -> None:
     assert not locks_elsewhere(state)
     fcntl.lockf(fd, fcntl.LOCK_UN)
     os.close(fd)
+
+
+def test_who_has_the_lock(state: str) -> None:
+    assert control.lock_holder(state) is None
+    hold = TRY_LOCK + "; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert control.lock_holder(state) == holder.pid
+        holder.communicate()
+    assert control.lock_holder(state) is None

@@ -68,6 +68,28 @@ def test_hello_sends_no_descriptor(holder: Keeper) -> None:
     assert (reply["pid"], reply["names"], sent) == (os.getpid(), ["a"], [])
 
 
+def test_one_that_lasts_lets_go_and_stays(holder: Keeper) -> None:
+    holder.lasts = True
+    fd = memfd(b"")
+    holder.answer(packet("put", names=["a"]), [fd], ROOT)
+    holder.answer(packet("drop"), [], ROOT)
+    assert (holder.ended, holder.held, is_open(fd)) == (False, {}, False)
+
+
+def test_one_that_is_ending_only_gives_out(holder: Keeper) -> None:
+    kept, refused = memfd(b"kept"), memfd(b"refused")
+    holder.answer(packet("put", names=["a"]), [kept], ROOT)
+    reply, _ = holder.answer(packet("hello"), [], ROOT)
+    assert "ending" not in reply
+    holder.ending = True
+    reply, _ = holder.answer(packet("put", names=["a"]), [refused], ROOT)
+    assert (reply["ok"], is_open(refused)) == (False, False)
+    reply, _ = holder.answer(packet("hello"), [], ROOT)
+    assert (reply["ending"], holder.was_got) == (True, False)
+    _, sent = holder.answer(packet("get"), [], ROOT)
+    assert (sent, holder.was_got) == ([kept], True)
+
+
 def test_drop_ends_it(holder: Keeper) -> None:
     fd = memfd(b"")
     holder.answer(packet("put", names=["a"]), [fd], ROOT)

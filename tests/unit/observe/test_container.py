@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,9 @@ from procscope.observe import container as module
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.loadblock import LoadBlock
 from procscope.observe.observatory import Observatory
-from procscope.observe.records import Record
+from procscope.observe.records import LOCK_PATIENCE_NS, Record
 from procscope.observe.registry import VIEWS
+from procscope.views.cpu_ledger import CpuColumns, CpuLedger
 from procscope.views.loadavg import Load
 from tests.unit.observe.fakehost import FakeHost
 
@@ -173,6 +176,36 @@ def test_a_reader_that_waits_in_vain_is_told_what_was_told_last(
         assert locked
         assert idle_s() == told_s
     assert idle_s() >= told_s + 9
+    holder.close()
+
+
+def test_a_reader_waits_for_a_ledger_that_is_being_written(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of one tells nothing, and numbers made without it could be less than what was told."""
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    uptime_s(observatory, container)
+    holder = only_record(host)
+    told = CpuLedger.from_bytes(holder.read_ledger() or b"")
+    assert told is not None
+    rows = {cpu: CpuColumns(user=told.age_ticks) for cpu in told.columns}
+    whole = replace(told, columns=rows).to_bytes()
+    monkeypatch.setattr(module, "_UNREADABLE_PATIENCE_NS", 60 * NS)
+    began_ns = time.monotonic_ns()
+
+    def wait(_seconds: float) -> None:
+        if time.monotonic_ns() - began_ns > 4 * LOCK_PATIENCE_NS:
+            holder.write_ledger(whole)
+            lock.close()
+
+    with ExitStack() as lock:
+        assert lock.enter_context(holder.ledger_lock())
+        holder.write_ledger(whole[:-1])
+        monkeypatch.setattr(time, "sleep", wait)
+        idle_s = float(observatory.render(VIEWS["uptime"], container).split()[1])
+        assert idle_s < 50, "without the ledger, all of its 100 s were idle"
     holder.close()
 
 
