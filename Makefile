@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup dev demo test test-unit test-integration test-docker test-faults \
-	test-machine fuzz coverage lint types format clean
+	test-cluster cluster-up cluster-down test-machine image manifests fuzz coverage lint types \
+	format clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
@@ -25,8 +26,9 @@ demo: setup ## Show host and container side by side, then clean up
 	@scripts/demo
 
 test: dev ## Run every level that this machine can run, and name the others
-	@scripts/install-test-packages integration docker faults machine
-	$(PYTEST) tests/unit tests/integration tests/docker tests/faults tests/machine $(ARGS)
+	@scripts/install-test-packages integration docker faults cluster machine
+	$(PYTEST) tests/unit tests/integration tests/docker tests/faults tests/cluster tests/machine \
+		$(ARGS)
 
 test-unit: dev ## Formulas and parsers on recorded data; no root
 	$(PYTEST) tests/unit $(ARGS)
@@ -43,9 +45,26 @@ test-faults: dev ## Kill, stop, starve and replace the daemon under readers; roo
 	@scripts/install-test-packages faults
 	$(PYTEST) tests/faults $(ARGS)
 
+test-cluster: dev ## A Kubernetes of one node, built once and started here; root
+	@scripts/install-test-packages cluster
+	$(PYTEST) tests/cluster $(ARGS)
+
+cluster-up: dev ## Start that Kubernetes and leave it running, also for test-cluster
+	@scripts/install-test-packages cluster
+	$(BIN)/python -m tests.cluster.harness up
+
+cluster-down: dev ## Stop it and remove everything of it
+	$(BIN)/python -m tests.cluster.harness down
+
 test-machine: dev ## A virtual machine with cgroup v2, more CPUs, swap and PSI; root
 	@scripts/install-test-packages machine
 	$(PYTEST) tests/machine $(ARGS)
+
+image: dev ## The image for Kubernetes, to build/procscope-image.tar; BASE=local needs no registry
+	@scripts/image $(ARGS)
+
+manifests: dev ## Write deploy/manifests from the chart; needs helm, or HELM=/path/to/it
+	@scripts/manifests $(ARGS)
 
 fuzz: dev ## Coverage-guided fuzzing with atheris: make fuzz ARGS="meminfo --seconds 60"
 	UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --quiet --locked --group fuzz --group dev --all-extras
