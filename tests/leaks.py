@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.integration.waiting import eventually
 from tests.levels import cgroup_mounts, unescape
 
 # Exits, unmounts and RELEASE are asynchronous. This is a bound for them, not a wait: the check
 # ends as soon as nothing is left.
 SETTLE_S = 2.0
-STEP_S = 0.01
 
 
 # Everything that is started from here inherits this, also what outlives its parent.
@@ -78,12 +78,15 @@ def traces() -> Traces:
 def left_since(before: Traces) -> list[str]:
     """What has been left since then and does not go away by itself."""
     gc.collect()
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        left = traces().left_since(before)
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(STEP_S)
+    left: list[str] = []
+
+    def nothing_left() -> bool:
+        left[:] = traces().left_since(before)
+        return not left
+
+    with contextlib.suppress(AssertionError):
+        eventually(nothing_left, SETTLE_S)
+    return left
 
 
 def _fuse_mounts() -> Iterator[str]:

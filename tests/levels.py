@@ -9,6 +9,7 @@ import ctypes
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ MNT_DETACH = 2
 
 # fuse(4) accepts a mount on this descriptor before any request is answered.
 FUSE_OPTIONS = "fd={fd},rootmode=40000,user_id=0,group_id=0"
+
+# What a node of the tests' cluster is made of, with an interface between two of its pods.
+UNSHARE = (
+    *("unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--mount-proc"),
+    *("ip", "link", "add", "type", "veth"),
+)
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 # Hierarchies that a limited container needs, by their v1 controller names.
 V1_CONTROLLERS = ("cpu", "cpuset", "memory")
@@ -161,6 +169,26 @@ def faults_probe() -> None:
     integration_probe()
 
 
+def cluster_probe() -> None:
+    """Make the namespaces of a node, and have what Kubernetes runs on, or can be built with."""
+    root_probe()
+    cgroup_probe()
+    # Here, because these packages import much that no other level needs.
+    from tests.cluster.harness.binaries import why_unavailable
+    from tests.docker.images import PROGRAMS
+
+    _need_programs(*("containerd", "ctr", "runc", "ip", "iptables", "nsenter", "busybox"))
+    _need_programs(*PROGRAMS)
+    for plugin in CNI_PLUGINS:
+        if not Path("/usr/lib/cni", plugin).exists():
+            raise CannotRunError(f"not installed: the CNI plugin /usr/lib/cni/{plugin}")
+    made = subprocess.run(UNSHARE, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        raise CannotRunError(f"no namespaces for a node: {made.stderr.strip()}")
+    if reason := why_unavailable():
+        raise CannotRunError(reason)
+
+
 def machine_probe() -> None:
     """Have what builds and boots a machine, or be able to install it; nothing of this kernel."""
     # Here, because the package of the harness imports much that no other level needs.
@@ -175,6 +203,7 @@ LEVELS = (
     Level("integration", integration_probe, timeout_s=120, leak_checked=True),
     Level("docker", docker_probe, timeout_s=300, leak_checked=True),
     Level("faults", faults_probe, timeout_s=300, leak_checked=True),
+    Level("cluster", cluster_probe, timeout_s=300, leak_checked=True),
     Level("machine", machine_probe, timeout_s=1800, leak_checked=False),
 )
 

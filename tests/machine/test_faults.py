@@ -14,11 +14,6 @@ from tests.machine.harness.machine import Machine
 from tests.machine.harness.spec import MachineSpec
 
 LIMIT_S = 1500.0
-SLOW = {
-    "PROCSCOPE_TEST_SLOWNESS": "15",
-    # Every daemon and command that is started would compile the project anew.
-    "PYTHONDONTWRITEBYTECODE": "",
-}
 KERNELS = {
     "linux-6.1": MachineSpec(kernel_suite="bookworm", cpus=2, memory_mib=1536, scratch_mib=0),
     "newest": MachineSpec(kernel_suite="sid", cpus=2, memory_mib=1536, scratch_mib=0),
@@ -49,12 +44,12 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Machine]:
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_500_workers_killed_lose_no_read(kernel: Machine) -> None:
     tests = ("tests/faults/test_workers.py", "-k", "500")
-    assert follow(start_pytest(kernel, (*tests, *OPTIONS), SLOW), timeout_s=LIMIT_S).status == 0
+    assert follow(start_pytest(kernel, (*tests, *OPTIONS)), timeout_s=LIMIT_S).status == 0
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_other_faults_are_not_seen(kernel: Machine) -> None:
     ignored = (word for path in LEFT_OUT for word in ("--ignore", path))
     tests = ("tests/faults", "-k", " or ".join(CHOSEN), *ignored, *OPTIONS)
-    variables = {**SLOW, "PROCSCOPE_FAULTS_SCALE": "0.06"}
+    variables = {"PROCSCOPE_FAULTS_SCALE": "0.06"}
     assert follow(start_pytest(kernel, tests, variables), timeout_s=LIMIT_S).status == 0

@@ -1,14 +1,14 @@
 """python3 -m tests.machine.fidelity: measure, and write docs/fidelity.md.
 
 With the name of a file that is not there, what was measured is kept in it as JSON; with one that is
-there, the page is written from it and nothing is measured.
+there, the page is written from it, and only what is not as expected is measured.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from tests.machine.fidelity.facts import cells
+from tests.machine.fidelity.repeat import settled
 from tests.machine.fidelity.report import PAGE, agreement, page
 from tests.machine.fidelity.subjects import kernel_of, measure
 
@@ -22,7 +22,7 @@ def main() -> None:
         records = measure()
         if kept is not None:
             kept.write_text(json.dumps(records))
-    measured = list(cells(records))
+    measured = settled(records)
     PAGE.write_text(page(measured, kernel_of(records)))
     print(agreement(measured))
 

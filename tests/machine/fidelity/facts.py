@@ -20,6 +20,8 @@ class Fact:
     """A column of the table."""
 
     title: str
+    part: str
+    """Of what collect.py collects, that which has it."""
     meaning: str
     """What is compared, and how closely, in words for the page."""
     tools: tuple[str, ...]
@@ -134,55 +136,68 @@ def _number(unit: str, digits: int = 2) -> Callable[[float], str]:
 
 FACTS = (
     Fact(
-        "CPUs", "the same CPUs, by their ids where the tool tells them",
+        "CPUs", "rest",
+        "the same CPUs, by their ids where the tool tells them",
         tuple(tools.CPUS), _at_rest(tools.CPUS), _equal, str,
     ),
     Fact(
-        "cores", "sockets, cores, threads and the size of all first-level caches together",
+        "cores", "rest",
+        "sockets, cores, threads and the size of all first-level caches together",
         tuple(tools.CORES), _at_rest(tools.CORES), _equal, ", ".join,
     ),
     Fact(
-        "memory", "the total, within 0.1 %",
+        "memory", "rest",
+        "the total, within 0.1 %",
         tuple(tools.MEMORY), _at_rest(tools.MEMORY), _same_total, _mib,
     ),
     Fact(
-        "swap", "the total, within 0.1 %",
+        "swap", "rest",
+        "the total, within 0.1 %",
         tuple(tools.SWAP), _at_rest(tools.SWAP), _same_total, _mib,
     ),
     Fact(
-        "100 MiB", "what is used more after a process has written to 100 MiB, within 5 MiB",
+        "100 MiB", "memory",
+        "what is used more after a process has written to 100 MiB, within 5 MiB",
         tuple(tools.USED), _growth("memory", tools.USED), _within(5), _number(" MiB"),
     ),
     Fact(
-        "sum of time", "each CPU's columns add up to the age, within 0.05 s",
+        "sum of time", "rest",
+        "each CPU's columns add up to the age, within 0.05 s",
         tuple(tools.CPU_SECONDS), _surplus_s, _exact, _number(" s off"),
     ),
     Fact(
-        "sum of %", "the percentages add up to 100, within 2",
+        "sum of %", "load",
+        "the percentages add up to 100, within 2",
         tuple(tools.PERCENTAGES), _percent_sum, _within(2), _number(" %"),
     ),
     Fact(
-        "busy loop", "percent of both CPUs that one loop takes over 5 s: 50, within 10 points",
+        "busy loop", "load",
+        "percent of both CPUs that one loop takes over 5 s: 50, within 10 points",
         (*tools.PERCENTAGES, "psutil"), _busy_percent, _half, _number(" %"),
     ),
     Fact(
-        "uptime", "the time since the first process started, to the tool's last digit",
+        "uptime", "rest",
+        "the time since the first process started, to the tool's last digit",
         tuple(tools.UPTIME), _uptime_error_s, _exact, _number(" s off"),
     ),
     Fact(
-        "load", "the rise of the first load average, within 0.6, while a neighbour has a load of 8",
+        "load", "load",
+        "the rise of the first load average, within 0.6, while a neighbour has a load of 8",
         tuple(tools.LOAD), _load_rise, _within(0.6), _number(""),
     ),
     Fact(
-        "disk", "64 MiB written past the page cache, within 2 %, while a neighbour writes too",
+        "disk", "disk",
+        "64 MiB written past the page cache, within 2 %, while a neighbour writes too",
         tuple(tools.WRITTEN), _growth("disk", tools.WRITTEN), _within(1.28), _number(" MiB"),
     ),
 )  # fmt: skip
 
 
 def cells(records: Mapping[str, Record]) -> Iterator[Cell]:
-    """Every tool's word on every fact."""
+    """Every tool's word on every fact of the parts that were collected."""
     for fact in FACTS:
+        if fact.part not in records[MACHINE]:
+            continue
         for tool in fact.tools:
             values = {name: fact.value(record, tool) for name, record in records.items()}
             agreeing = (name for name in CONTAINERS if fact.agrees(values[MACHINE], values[name]))

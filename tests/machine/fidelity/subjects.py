@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,22 +28,26 @@ _SMALL_FREE_LISTS = "echo 4000 > /proc/sys/vm/percpu_pagelist_high_fraction"
 _COLLECT_TIMEOUT_S = 300.0
 
 
-def measure() -> dict[str, Record]:
-    """Boot both machines, one after the other, and return the record of every subject."""
+def measure(parts: Collection[str] = (), limits: str = "") -> dict[str, Record]:
+    """Boot both machines, one after the other, and return the record of every subject.
+
+    `parts` are those that collect.py is to collect, none for all; where `rest` is not among them,
+    `limits` are the options that make a container as large as the small machine.
+    """
+    words = " ".join(parts)
     with Machine(SMALL) as machine:
         copy_project(machine)
         machine.run(_SMALL_FREE_LISTS)
-        records = {MACHINE: _collect(machine, f"{COLLECT} machine")}
+        records = {MACHINE: _collect(machine, f"{COLLECT} machine {words}")}
     with Machine(LARGE) as machine:
         copy_project(machine)
         with serving(machine), _neighbour(machine):
-            records |= _of_containers(machine, records[MACHINE])
+            limits = limits or limits_of(records[MACHINE])
+            records |= _of_containers(machine, limits, f"{COLLECT} container {words}")
     return records
 
 
-def _of_containers(machine: Machine, small: Record) -> dict[str, Record]:
-    limits = limits_of(small)
-    command = f"{COLLECT} container"
+def _of_containers(machine: Machine, limits: str, command: str) -> dict[str, Record]:
     records = {"procscope run": _collect(machine, f"{PROCSCOPE} run {limits} -- {command}")}
     views = machine.run(f"{PROCSCOPE} docker-args").stdout.strip()
     with engines.docker(machine):

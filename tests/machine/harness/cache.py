@@ -1,47 +1,19 @@
-"""A directory of finished build results, each found by a hash of what it was made from."""
+"""Where this level keeps what it has built; see `tests.cache`."""
 
-import fcntl
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import tests.cache
+from tests.cache import key_of
+
+__all__ = ["cache_dir", "cached", "key_of"]
 
 
 def cache_dir() -> Path:
     """Where build results are kept: $PROCSCOPE_CACHE/machine, by default ~/.cache/procscope."""
-    base = os.environ.get("PROCSCOPE_CACHE") or "~/.cache/procscope"
-    return Path(base).expanduser() / "machine"
-
-
-def key_of(kind: str, recipe: object) -> str:
-    """A name for the result of a recipe; the recipe must be made of plain JSON values."""
-    text = json.dumps(recipe, sort_keys=True)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return tests.cache.cache_dir("machine")
 
 
 def cached(key: str, build: Callable[[Path], None]) -> Path:
-    """The directory of the result `key`; `build` fills it when it is not there yet.
-
-    A result appears whole or not at all: it is built under another name and renamed. Of two
-    processes that want the same result, one builds and the other waits for it.
-    """
-    root = cache_dir()
-    done = root / key
-    if done.is_dir():
-        return done
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f"{key}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.is_dir():
-            return done
-        partial = root / f"{key}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            build(partial)
-            partial.rename(done)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return done
+    """The directory of the result `key`; `build` fills it when it is not there yet."""
+    return tests.cache.cached(cache_dir(), key, build)

@@ -10,6 +10,8 @@ from tests.machine.harness.errors import CommandTimeoutError
 from tests.machine.harness.machine import Completed, Machine, Process
 
 PROJECT = "/opt/procscope"
+SLOWNESS = 15
+"""How many times slower than a usual machine an emulated one is, on a host that is busy."""
 _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -47,15 +49,16 @@ def start_pytest(
 ) -> Process:
     """Start pytest in the machine on PROJECT, which `copy_project` must have put there.
 
-    `variables` are added to its environment.
+    `variables` are added to its environment. Unlike the host's tests, these leave bytecode: every
+    daemon and command that they start would compile the project anew.
 
     Every skip there is a failure: a level that is run inside a machine is meant to run. `follow`
     shows its output and waits for it; the result's status is pytest's own.
     """
     environment = {
         "PYTHONPATH": f"{PROJECT}/src:{PROJECT}",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PROCSCOPE_NO_SKIP": "1",
+        "PROCSCOPE_TEST_SLOWNESS": str(SLOWNESS),
         **(variables or {}),
     }
     command = [
