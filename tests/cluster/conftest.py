@@ -1,4 +1,4 @@
-"""One cluster for the whole session, and namespaces that a test makes and loses."""
+"""One cluster for the whole level, and namespaces that a test makes and loses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         first.add_marker(pytest.mark.timeout(BUILD_S), append=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(_nothing_left_at_the_end: None) -> Iterator[Cluster]:
     """The cluster. One that is up already, by `make cluster-up`, is used and stays up."""
     layout = layout_of()
@@ -48,14 +48,14 @@ def module_namespace(cluster: Cluster) -> Iterator[str]:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def images(_nothing_left_at_the_end: None) -> Iterator[Images]:
     """The image of this version and of a later one."""
     with built_images() as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chart(cluster: Cluster, images: Images) -> Cluster:
     """The cluster with the chart installed as it comes."""
     for archive in (images.current, images.next):

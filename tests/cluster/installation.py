@@ -34,15 +34,16 @@ class Images:
 @contextmanager
 def images() -> Iterator[Images]:
     """`make image`, and a release after it."""
-    with running_engine() as engine, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         made = Images(Path(folder, "current.tar"), Path(folder, "next.tar"))
-        subprocess.run(
-            [ROOT / "scripts" / "image", "--base", "local", "--output", made.current],
-            env={**engine.environment, "ENGINE": "docker"},
-            check=True,
-            timeout=BUILD_S,
-        )
-        _make_next(engine, made.next)
+        with running_engine() as engine:
+            subprocess.run(
+                [ROOT / "scripts" / "image", "--base", "local", "--output", made.current],
+                env={**engine.environment, "ENGINE": "docker"},
+                check=True,
+                timeout=BUILD_S,
+            )
+            _make_next(engine, made.next)
         yield made
 
 

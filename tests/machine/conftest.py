@@ -56,6 +56,7 @@ LEFT_OUT: Mapping[str, str] = {
     "test_agent.py": _STARTS,
     "test_attach.py::TestCommand": _OF_NO_KERNEL,
     "test_bad_input.py": _OF_NO_KERNEL,
+    "test_concurrency.py::test_who_comes_last": _OF_NO_KERNEL,
     "test_keeper_pod.py": _STARTS,
     "test_mount.py::test_released_files": _TOO_MANY,
     "test_mount.py::test_walks_at_once": _TOO_MANY,
@@ -63,6 +64,7 @@ LEFT_OUT: Mapping[str, str] = {
     "test_node_mounts.py": _STARTS,
     "test_resources.py": _TOO_MANY,
     "test_security.py": _TOO_MANY,
+    "test_serve.py::test_workers_that_are_killed": "test_faults.py does so on two kernels",
     "test_syscalls.py::test_a_read_costs_no_more_system_calls_than": (
         "what is read again after some milliseconds is read more often by a slow processor"
     ),

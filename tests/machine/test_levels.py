@@ -5,7 +5,7 @@ import pytest
 from tests.machine.harness.guest_tests import follow
 from tests.machine.harness.machine import Process
 
-LIMIT_S = 1200.0
+LIMIT_S = 1500.0
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
