@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup dev demo test test-unit test-integration test-docker test-faults \
-	test-cluster cluster-up cluster-down test-machine image manifests fuzz coverage lint types \
+	test-cluster cluster-up cluster-down test-machine image manifests bench fuzz coverage lint types \
 	format clean
 
 BIN := .venv/bin
@@ -65,6 +65,9 @@ image: dev ## The image for Kubernetes, to build/procscope-image.tar; BASE=local
 
 manifests: dev ## Write deploy/manifests from the chart; needs helm, or HELM=/path/to/it
 	@scripts/manifests $(ARGS)
+
+bench: dev ## What reads cost beside lxcfs and the kernel; root: make bench ARGS="--json FILE"
+	$(BIN)/python -m bench $(ARGS)
 
 fuzz: dev ## Coverage-guided fuzzing with atheris: make fuzz ARGS="meminfo --seconds 60"
 	UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --quiet --locked --group fuzz --group dev --all-extras

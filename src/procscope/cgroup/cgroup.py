@@ -101,6 +101,10 @@ class Cgroup:
             return CpuUsage(0, 0, 0, throttled_ns, None)
         return self._usage.usage(throttled_ns)
 
+    def cpu_time_ns(self) -> int | None:
+        """Return the CPU time used by all in the cgroup; None where nothing counts it."""
+        return None if self._usage is None else self._usage.total_ns()
+
     def io(self) -> Mapping[DeviceNumber, IoCounters]:
         """Return the counters of the devices that the container has used."""
         return self._io.counters() if self._io else {}

@@ -223,6 +223,11 @@ class CpuUsageV1:
             per_cpu=per_cpu or None,
         )
 
+    def total_ns(self) -> int | None:
+        """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""
+        total = read_amount(self.lineage.own, "cpuacct.usage")
+        return None if isinstance(total, Missing) else total
+
     def _per_cpu(self) -> Mapping[CpuId, PerCpuTime]:
         """The exact time in `cpuacct.usage_percpu`, and how the samples divide it.
 

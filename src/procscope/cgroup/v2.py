@@ -144,6 +144,14 @@ class CpuUsageV2:
 
     lineage: Lineage
 
+    def _stat(self) -> dict[str, int]:
+        return read_flat(self.lineage.own, "cpu.stat")
+
+    def total_ns(self) -> int | None:
+        """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""
+        usec = self._stat().get("usage_usec")
+        return None if usec is None else usec * _NS_PER_USEC
+
     def usage(self, throttled_ns: int) -> CpuUsage:
         """Return the CPU time used. Raises CgroupGone.
 
@@ -151,7 +159,7 @@ class CpuUsageV2:
         both); kernels of 6.12 and later have `nice_usec`. The user time is scaled to the exact run
         time and the niced time is not, so that their difference could fall below 0.
         """
-        stat = read_flat(self.lineage.own, "cpu.stat")
+        stat = self._stat()
         user_usec = stat.get("user_usec", 0)
         nice_usec = min(stat.get("nice_usec", 0), user_usec)
         return CpuUsage(

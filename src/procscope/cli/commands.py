@@ -1,16 +1,38 @@
-"""The command line as a whole: one row for each command, its module imported when it is used."""
+"""The command line as a whole: one row for each command, its module imported when it is used.
+
+Nothing is imported here that a command does not need anyway: `typing` and `dataclasses` take as
+long as the interpreter's own start.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, cast
 
 from procscope import __version__
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class CommandModule(Protocol):
+        """What a module of this package has."""
+
+        DESCRIPTION: str
+
+        def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+            """Add the command's options to its parser."""
+            ...
+
+        def run(self, args: argparse.Namespace) -> int:
+            """Run the command; return the exit code. Raises ProcscopeError."""
+            ...
+
+
 PROGRAM = "procscope"
+_COLUMNS = 80
 _DESCRIPTION = """\
 Gives each container its own /proc/meminfo, cpuinfo, stat, uptime, loadavg, diskstats, swaps, and
 /sys/devices/system/cpu: a container sees its share of the host as if it were a machine of that
@@ -25,31 +47,21 @@ With Docker:           docker run $(procscope docker-args) -m 256m …
 """
 
 
-class CommandModule(Protocol):
-    """What a module of this package has."""
-
-    DESCRIPTION: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's options to its parser."""
-        ...
-
-    def run(self, args: argparse.Namespace) -> int:
-        """Run the command; return the exit code. Raises ProcscopeError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Command:
     """A command's name, its module in this package, and what it does in a few words."""
 
-    name: str
-    module: str
-    help: str
+    __slots__ = ("help", "module", "name")
+
+    def __init__(self, name: str, module: str, help_: str) -> None:
+        self.name = name
+        self.module = module
+        self.help = help_
 
     def load(self) -> CommandModule:
         """Import the module."""
-        return cast("CommandModule", importlib.import_module(f"procscope.cli.{self.module}"))
+        module: Any = importlib.import_module(f"procscope.cli.{self.module}")
+        loaded: CommandModule = module
+        return loaded
 
 
 COMMANDS = (
@@ -73,7 +85,18 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the line ends of descriptions, and options beside their help."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
+        super().__init__(prog, max_help_position=28, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """Return how wide the terminal is; argparse imports `shutil` to find out."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def run_command(arguments: list[str]) -> int:
@@ -103,7 +126,7 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         help="print the version and end",
     )
     subparsers = parser.add_subparsers(
-        dest="procscope_command", metavar="COMMAND", title="commands"
+        dest="procscope_command", metavar="COMMAND", title="commands", prog=PROGRAM
     )
     for command in COMMANDS:
         subparser = subparsers.add_parser(

@@ -20,6 +20,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from procscope.cgroup.files import RUN_OUT, FileBudget, open_for_reading
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
+_SWEPT_AT_ONCE = 512
+_KNOWN_TEXTS = 4096
 _PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
@@ -92,6 +95,7 @@ class Identifier:
         self._capacity = capacity
         self._budget = FileBudget() if budget is None else budget
         self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
+        self._swept = 0
         self._host_pid_namespace = self._pid_namespace("self")
 
     def container_of(self, pid: Pid) -> Container | None:
@@ -125,9 +129,22 @@ class Identifier:
         return answer.container
 
     def sweep(self) -> bool:
-        """Close the files of processes that have gone; tell whether any are kept still."""
-        for pid in [pid for pid, answer in self._answers.items() if not answer.holds()]:
-            self._forget(pid)
+        """Close the files of processes that have gone; tell whether any are kept still.
+
+        Of very many, some are looked at each time, and more where most of those have gone.
+        """
+        pids = list(self._answers)
+        start = self._swept if self._swept < len(pids) else 0
+        most_have_gone = True
+        while most_have_gone and start < len(pids):
+            some = pids[start : start + _SWEPT_AT_ONCE]
+            gone = [pid for pid in some if not self._answers[pid].holds()]
+            for pid in gone:
+                self._forget(pid)
+            start += len(some)
+            most_have_gone = 2 * len(gone) > len(some)
+        # Those that have gone have left their places to the next ones.
+        self._swept = start - (len(pids) - len(self._answers))
         return bool(self._answers)
 
     def close(self) -> None:
@@ -164,10 +181,10 @@ class Identifier:
         own = self._witness(pid)
         if own is None:
             return None
-        paths = _cgroups(own)
-        named = container_by_name(paths)
+        named = _container_by_text(own.text)
         if named is not None:
             return _Answer(named, (own,))
+        paths = _cgroups(own)
         try:
             init = self._namespace_init(pid)
             theirs = None if init is None else self._witness(init)
@@ -254,9 +271,17 @@ class Nobody:
         """Nothing is kept open."""
 
 
+@lru_cache(maxsize=_KNOWN_TEXTS)
+def _container_by_text(text: bytes) -> Container | None:
+    """Return the container that a `/proc/PID/cgroup` names, the same for all that are alike."""
+    return container_by_name(parse_cgroups(text.decode("utf-8", "surrogateescape")))
+
+
 def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
     """Return the container that a known runtime made at one of `paths`, each path cut to it."""
-    matches = {controller: match_path(path) for controller, path in paths.items()}
+    # Most hierarchies have the same path: it is looked at once, and kept once.
+    by_path = {path: match_path(path) for path in set(paths.values())}
+    matches = {controller: by_path[path] for controller, path in paths.items()}
     found = [match for match in matches.values() if match is not None]
     if not found:
         return None

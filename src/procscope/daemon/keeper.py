@@ -14,6 +14,9 @@ The keeper ends by itself once the mount that it keeps is gone, and when no daem
 connected for two minutes: who reads then gets an error, and does not wait for ever. Workers that
 still serve hold the same descriptors, and lose nothing by it. One that `lasts` is ended by a signal
 alone (`daemon/nodekeeper.py`), which the replies tell by `ending`: nothing is put any more.
+
+It imports little: a daemon waits for its keeper at its start, and `dataclasses` alone would take
+as long as the interpreter.
 """
 
 from __future__ import annotations
@@ -24,7 +27,6 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from procscope.daemon import sockets
 
@@ -41,13 +43,15 @@ class RequestError(Exception):
     """A request that is not carried out, and why."""
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
     """One request to a keeper."""
 
-    operation: str
-    mountpoint: str
-    names: tuple[str, ...] = ()
+    __slots__ = ("mountpoint", "names", "operation")
+
+    def __init__(self, operation: str, mountpoint: str, names: tuple[str, ...] = ()) -> None:
+        self.operation = operation
+        self.mountpoint = mountpoint
+        self.names = names
 
 
 def parse_request(data: bytes) -> Request:
@@ -71,19 +75,21 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_BYTES and value.isprintable()
 
 
-@dataclass(slots=True)
 class Keeper:
     """What is held for one mountpoint, and the answers to requests."""
 
-    mountpoint: str
-    held: dict[str, int] = field(default_factory=dict)
-    lasts: bool = False
-    """Whether it is there for the next daemon when it has nothing to hold."""
-    ending: bool = False
-    """Whether it only gives out what it holds, to whoever takes over in time."""
-    was_got: bool = False
-    """Whether somebody has got what is held."""
-    ended: bool = False
+    def __init__(
+        self, mountpoint: str, held: Mapping[str, int] | None = None, *, lasts: bool = False
+    ) -> None:
+        """`lasts`: it is there for the next daemon when it has nothing to hold."""
+        self.mountpoint = mountpoint
+        self.held = dict(held or {})
+        self.lasts = lasts
+        self.ending = False
+        """Whether it only gives out what it holds, to whoever takes over in time."""
+        self.was_got = False
+        """Whether somebody has got what is held."""
+        self.ended = False
 
     def answer(self, data: bytes, fds: list[int], uid: int) -> tuple[dict[str, object], list[int]]:
         """Return the reply to a packet, and the descriptors to send with it.

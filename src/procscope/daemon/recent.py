@@ -62,20 +62,21 @@ class RecentRenderings:
         words = self._words
         place = key[0] % _PLACES
         at = place * _HEADER_WORDS
-        headers = [table // 8 + at for table in self._tables]
-        ended_ns = [words[header + _ENDED_NS] for header in headers]
-        newest_ns = max(ended_ns)
-        number = ended_ns.index(newest_ns)
-        header = headers[number]
+        newest_ns, second_ns, newest = -1, -1, 0
+        for table in self._tables:
+            ended_ns = words[table // 8 + at + _ENDED_NS]
+            if ended_ns > newest_ns:
+                newest_ns, second_ns, newest = ended_ns, newest_ns, table
+            elif ended_ns > second_ns:
+                second_ns = ended_ns
+        header = newest // 8 + at
         began_ns, version = words[header + _BEGAN_NS], words[header + _VERSION]
-        if time.monotonic_ns() - began_ns > max_age_ns or version % 2:
-            return None
-        if any(other > began_ns for other in ended_ns[:number] + ended_ns[number + 1 :]):
+        if time.monotonic_ns() - began_ns > max_age_ns or version % 2 or second_ns > began_ns:
             return None
         length, checksum = words[header + _LENGTH], words[header + _CHECKSUM]
         if (words[header + _KEY], words[header + _KEY_REST]) != key or length > _PLACE_BYTES:
             return None
-        start = self._tables[number] + _HEADERS_BYTES + place * _PLACE_BYTES
+        start = newest + _HEADERS_BYTES + place * _PLACE_BYTES
         content = bytes(self._bytes[start : start + length])
         unchanged = words[header + _VERSION] == version and words[header + _ENDED_NS] == newest_ns
         return content if unchanged and checksum == _checksum(content, key) else None

@@ -30,6 +30,10 @@ _STARTING_NS = 2 * _INTERVAL_NS
 """A record is made before it says whose it is; one that never does is removed after this."""
 
 
+_COUNTED_AT_LEAST_EVERY = 12
+"""Samples. Tasks can be moved into a cgroup, and out of it, and never run there."""
+
+
 class _Tracked:
     """One container of the sampler."""
 
@@ -38,6 +42,24 @@ class _Tracked:
         self.record = record
         self.load = Load() if block is None else block.load
         self.sampled_at_ns = 0 if block is None else block.sampled_at_ns
+        self.counts = TaskCounts(0, 0, 0)
+        self.newest_pid = 0
+        self._cpu_time_ns: int | None = None
+        self._samples_not_counted = 0
+
+    def has_to_be_counted(self) -> bool:
+        """Tell whether the tasks can be other than at the last count, or in another state.
+
+        Where all of them slept, and none has used any CPU time since, they still sleep, and none
+        has made another or ended. Raises CgroupGone.
+        """
+        before_ns, self._cpu_time_ns = self._cpu_time_ns, self.cgroup.cpu_time_ns()
+        slept = self._cpu_time_ns is not None and self._cpu_time_ns == before_ns
+        slept = slept and not self.counts.running and not self.counts.blocked
+        self._samples_not_counted = self._samples_not_counted + 1 if slept else 0
+        if self._samples_not_counted >= _COUNTED_AT_LEAST_EVERY:
+            self._samples_not_counted = 0
+        return not self._samples_not_counted
 
     def close(self) -> None:
         self.cgroup.close()
@@ -108,16 +130,20 @@ class Sampler:
     def _sample(self, tracked: _Tracked, now_ns: int) -> None:
         if not tracked.cgroup.exists():
             raise CgroupGone("a container's cgroup")
-        counts = count_states(self._proc, tracked.cgroup.threads())
+        if tracked.has_to_be_counted():
+            self._count(tracked)
+        counts = tracked.counts
         passed = max(1, (now_ns - tracked.sampled_at_ns + _INTERVAL_NS // 2) // _INTERVAL_NS)
         intervals = passed if tracked.sampled_at_ns else 1
         tracked.load = decay_n(tracked.load, counts.running + counts.blocked, intervals)
         tracked.sampled_at_ns = now_ns
-        tracked.record.write_load(self._block(tracked, counts, now_ns).to_bytes())
+        block = LoadBlock(tracked.load, counts, tracked.newest_pid, now_ns)
+        tracked.record.write_load(block.to_bytes())
 
-    def _block(self, tracked: _Tracked, counts: TaskCounts, now_ns: int) -> LoadBlock:
+    def _count(self, tracked: _Tracked) -> None:
+        tracked.counts = count_states(self._proc, tracked.cgroup.threads())
         processes = tracked.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST)
-        return LoadBlock(tracked.load, counts, newest_pid(self._proc, processes), now_ns)
+        tracked.newest_pid = newest_pid(self._proc, processes)
 
     def _track(self, name: str, now_ns: int) -> _Tracked | None:
         """Open a container's cgroup by its record; None where the record is not complete yet."""

@@ -3,19 +3,21 @@
 A `Filesystem` refuses by raising `OSError` with an errno. A name that does not exist is
 `OSError(ENOENT)`: negative entries are never cached, so that a name can appear at any time.
 Whatever would change something is refused before it gets here.
+
+What passes with each request is a named tuple: one is made, compared and hashed in a fraction of
+the time that a frozen dataclass takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from procscope.ids import FileHandle, NodeId, Pid
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who made a request, as `struct fuse_in_header` tells.
 
     `pid` is the calling *thread*, in the PID namespace of the process that mounted; 0 when it is
@@ -32,8 +34,7 @@ class Caller:
     unique: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """The inode attributes that stat(2) shows, and how long the kernel may cache them.
 
     `mode` has the S_IF* type. `atime_ns` and `ctime_ns` left out are `mtime_ns`.
@@ -54,16 +55,14 @@ class Attributes:
     valid_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A name's inode, and how long the kernel may use the name without asking again."""
 
     attributes: Attributes
     entry_valid_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An open file or directory; `flags` are FOPEN_* (procscope.fuse.wire)."""
 
     fh: FileHandle

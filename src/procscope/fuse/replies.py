@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from errno import EINVAL
+from functools import lru_cache
 from typing import Final
 
 from procscope.fuse import wire
@@ -17,13 +18,15 @@ HEADER_BYTES: Final = wire.fuse_out_header.size
 _NS_PER_S: Final = 1_000_000_000
 _UINT64: Final = (1 << 64) - 1
 _SECTOR_BYTES: Final = 512
+_KEPT_ATTRIBUTES: Final = 512
 
 _header = wire.fuse_out_header.struct
 _entry_reply = wire.joined(wire.fuse_out_header, wire.fuse_entry_out)
-_attr_reply = wire.joined(wire.fuse_out_header, wire.fuse_attr_out)
 _open_reply = wire.joined(wire.fuse_out_header, wire.fuse_open_out)
 _statfs_reply = wire.joined(wire.fuse_out_header, wire.fuse_statfs_out)
 _entry_out = wire.fuse_entry_out.struct
+_attr_out_struct = wire.fuse_attr_out.struct
+_attr_reply_bytes: Final = HEADER_BYTES + wire.fuse_attr_out.size
 _dirent = wire.fuse_dirent.struct
 
 _NO_ENTRY: Final = bytes(_entry_out.size)
@@ -55,8 +58,7 @@ def entry(unique: int, found: Entry) -> bytes:
 
 def attributes(unique: int, found: Attributes) -> bytes:
     """fuse_attr_out: the answer to GETATTR."""
-    valid_s, valid_nsec = divmod(found.valid_ns, _NS_PER_S)
-    return _attr_reply.pack(_attr_reply.size, 0, unique, valid_s, valid_nsec, *_attr_values(found))
+    return _header.pack(_attr_reply_bytes, 0, unique) + _attr_out(found)
 
 
 def opened(unique: int, handle: Opened) -> bytes:
@@ -122,6 +124,13 @@ def _entry_values(found: Entry) -> tuple[int, ...]:
         attr_valid_nsec,
         *_attr_values(inode),
     )
+
+
+@lru_cache(maxsize=_KEPT_ATTRIBUTES)
+def _attr_out(found: Attributes) -> bytes:
+    """Return fuse_attr_out. Most are asked for over and over: the kernel may not keep them."""
+    valid_s, valid_nsec = divmod(found.valid_ns, _NS_PER_S)
+    return _attr_out_struct.pack(valid_s, valid_nsec, *_attr_values(found))
 
 
 def _attr_values(inode: Attributes) -> tuple[int, ...]:

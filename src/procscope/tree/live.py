@@ -11,13 +11,13 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import cast
+from typing import NamedTuple, cast
 
 from procscope.containers.container import Container
 from procscope.containers.identity import ContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
-from procscope.ids import CpuId, FileHandle, NodeId
+from procscope.ids import CpuId, FileHandle, NodeId, Pid
 from procscope.observe.observatory import Observatory
 from procscope.observe.registry import View
 from procscope.tree.content import ContentStore
@@ -28,6 +28,8 @@ _VALID_NS = 3600 * 1_000_000_000
 """The mount's own names and their attributes never change while it is mounted."""
 REUSE_NS = 3_000_000
 """How old a rendering for a container may be when it is given out once more."""
+_ONE_CALL_NS = 1_000_000
+"""A process cannot end, and its pid be another's, in this time; that takes a wrap of all pids."""
 _OWNER_DIGITS = 15
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
@@ -35,6 +37,15 @@ _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
 """What a reader on the host sees, CPUs that are offline included."""
 _DT_DIR = stat.S_IFDIR >> 12
 _DT_REG = stat.S_IFREG >> 12
+
+
+class _Asked(NamedTuple):
+    """Who has asked for the attributes of a file, and the container that this one was found in."""
+
+    pid: Pid
+    nodeid: NodeId
+    container: Container | None
+    at_ns: int
 
 
 class LiveTree:
@@ -56,6 +67,7 @@ class LiveTree:
         self._contents = contents
         self._cpu_folder = CpuFolder(observatory.host.sys)
         self._made_at_ns = time.time_ns()
+        self._asked: _Asked | None = None
         self._views: dict[NodeId, View] = {}
         self._folders: dict[NodeId, dict[str, NodeId]] = {named_nodeid(""): {}}
         self._parents: dict[NodeId, NodeId] = {}
@@ -124,7 +136,7 @@ class LiveTree:
 
     def open(self, caller: Caller, nodeid: NodeId, flags: int) -> Opened:
         """See `Filesystem.open`: the content is rendered here, once."""
-        container = self._container(caller)
+        container = self._container_of_open(caller, nodeid)
         content = self._render(container, nodeid)
         return Opened(self._contents.put(content, caller.unique, _owner_of(container)), _OPEN_FLAGS)
 
@@ -206,7 +218,9 @@ class LiveTree:
         if content is not None:
             size_bytes = len(content)
         else:
-            size_bytes = self._observatory.size(view, self._container(caller))
+            container = self._container(caller)
+            self._asked = _Asked(caller.pid, nodeid, container, time.monotonic_ns())
+            size_bytes = self._observatory.size(view, container)
         return Attributes(
             nodeid=nodeid,
             mode=stat.S_IFREG | view.mode,
@@ -216,6 +230,22 @@ class LiveTree:
             # another.
             valid_ns=0,
         )
+
+    def _container_of_open(self, caller: Caller, nodeid: NodeId) -> Container | None:
+        """Return the container of who opens, looked up once for all requests of an open(2).
+
+        The first of them is GETATTR, for the mode, directly before OPEN, so that the caller was
+        found there while it was in this very call.
+        """
+        asked, self._asked = self._asked, None
+        if (
+            asked is not None
+            and asked.pid == caller.pid
+            and asked.nodeid == nodeid
+            and time.monotonic_ns() - asked.at_ns < _ONE_CALL_NS
+        ):
+            return asked.container
+        return self._container(caller)
 
     def _container(self, caller: Caller) -> Container | None:
         return self._identifier.container_of(caller.pid)

@@ -142,6 +142,40 @@ def test_a_change_of_state_is_seen_at_the_next_pass(node: Node) -> None:
     assert node.load(name) == decay_n(decay_n(Load(), 1, 1), 0, 1)
 
 
+def use_cpu(node: Node, name: str, usec: int) -> None:
+    (stat,) = node.host.root.glob(f"**/{name}/cpu.stat")
+    stat.write_text(f"usage_usec {usec}\nuser_usec {usec}\nsystem_usec 0\n")
+
+
+def test_tasks_that_sleep_are_not_looked_at_until_one_has_run(node: Node) -> None:
+    """The fake's tasks change their state without running, which no real one can."""
+    name = node.track("c", "S", "S")
+    node.sample()
+    node.host.proc.set_state(10, "R")
+    node.sample()
+    block = node.block(name)
+    assert block is not None
+    assert (block.tasks.running, block.tasks.total) == (0, 2)
+    use_cpu(node, "c", 100)
+    node.sample()
+    block = node.block(name)
+    assert block is not None
+    assert block.tasks.running == 1
+
+
+def test_tasks_that_sleep_are_counted_now_and_then(node: Node) -> None:
+    """One may have been moved into the cgroup, and not have run there."""
+    name = node.track("c", "S")
+    node.sample()
+    node.host.proc.add(11, nspid=(11, 2), state="S")
+    node.host.set_tasks("c", 10, 11)
+    for _ in range(20):
+        node.sample()
+    block = node.block(name)
+    assert block is not None
+    assert block.tasks.total == 2
+
+
 def test_a_removed_cgroup_takes_its_record_along(node: Node) -> None:
     gone, other = node.track("gone", "R"), node.track("other", "R", first_pid=20)
     node.sample()
