@@ -11,6 +11,7 @@ from tests.cluster.harness import Cluster, Json
 from tests.cluster.installation import NAMESPACE, NEXT_VERSION, install_chart, wait_for_rollout
 from tests.cluster.objects import INJECT, LIMIT_KB, container, mounts_of, pod
 from tests.cluster.reading import Reader, assert_unharmed
+from tests.integration.waiting import eventually
 
 AGENT, KEEPER, WEBHOOK = "daemonset/procscope", "daemonset/procscope-keeper", "procscope-webhook"
 OF_AGENT = ("-l", "app.kubernetes.io/component=agent", "-n", NAMESPACE)
@@ -38,9 +39,13 @@ def agent_pods(cluster: Cluster) -> list[str]:
 
 
 def versions(cluster: Cluster) -> set[str]:
-    """The images of the running agents."""
+    """The images of the agents that are not about to end."""
     pods = cluster.get("pods", *OF_AGENT)["items"]
-    return {one["spec"]["containers"][0]["image"].rpartition(":")[2] for one in pods}
+    return {
+        one["spec"]["containers"][0]["image"].rpartition(":")[2]
+        for one in pods
+        if "deletionTimestamp" not in one["metadata"]
+    }
 
 
 def test_the_agent_is_restarted(chart: Cluster, reader: Reader) -> None:
@@ -69,7 +74,7 @@ def test_the_agent_is_upgraded_and_rolled_back(chart: Cluster, reader: Reader) -
     before = versions(chart)
     install_chart(chart, "--set", f"image.tag={NEXT_VERSION}")
     wait_for_rollout(chart, AGENT)
-    assert versions(chart) == {NEXT_VERSION}
+    eventually(lambda: versions(chart) == {NEXT_VERSION}, 30)
     assert f"procscope {NEXT_VERSION} serves" in chart.kubectl("logs", *OF_AGENT)
     upgraded = reader.wait_for(READS)
     told("agent upgraded", reader)
@@ -77,7 +82,7 @@ def test_the_agent_is_upgraded_and_rolled_back(chart: Cluster, reader: Reader) -
 
     install_chart(chart)
     wait_for_rollout(chart, AGENT)
-    assert versions(chart) == before
+    eventually(lambda: versions(chart) == before, 30)
     account = reader.wait_for(READS)
     told("agent upgraded and rolled back", reader)
     assert_unharmed(account)
