@@ -34,7 +34,7 @@ _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
 _SWEPT_AT_ONCE = 512
-_KNOWN_TEXTS = 4096
+_KNOWN_TEXTS = 256
 _PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""

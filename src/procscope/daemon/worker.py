@@ -30,7 +30,7 @@ from procscope.tree.live import LiveTree
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
-_MOST_READERS = 4096
+_MOST_READERS = 256
 """Whose containers are remembered, with two descriptors each at most: to find one out costs many
 times what it costs to see that it is so still."""
 _FILES_KEPT_FREE = 40
