@@ -61,6 +61,11 @@ def install_chart(cluster: Cluster, *options: str) -> None:
     cluster.helm("upgrade", "--install", "procscope", str(CHART), *INSTALL, *options)
 
 
+def roll_back_chart(cluster: Cluster) -> None:
+    """`helm rollback` to the release before, until all of it is ready."""
+    cluster.helm("rollback", "procscope", "--namespace", NAMESPACE, "--wait", "--timeout", "110s")
+
+
 def uninstall_chart(cluster: Cluster) -> None:
     """`helm uninstall`, until all of it is gone."""
     cluster.helm("uninstall", "procscope", "--namespace", NAMESPACE, "--wait")

@@ -96,11 +96,14 @@ class Reader:
                 raise AssertionError(f"the reader does not go on: {account}")
             time.sleep(0.1)
 
-    def total_kb(self) -> int:
-        """The memory that its container sees now."""
+    def sees_its_limit(self) -> bool:
+        """Whether its container sees its own memory now; not while its files are dead."""
         first = ("head", "-1", "/proc/meminfo")
-        said = self._cluster.exec(self._name, *first, namespace=self._namespace)
-        return int(said.split()[1])
+        try:
+            said = self._cluster.exec(self._name, *first, namespace=self._namespace)
+        except CommandFailedError:
+            return False
+        return int(said.split()[1]) == LIMIT_KB
 
     @property
     def identity(self) -> object:
