@@ -163,7 +163,9 @@ def view(name: str) -> str:
 
 def meminfo(text: str, field: str) -> str:
     """Return one field of a meminfo text, a dash where it is missing."""
-    found = [line.split(":")[1].strip() for line in text.splitlines() if line.startswith(f"{field}:")]
+    found = [
+        line.split(":")[1].strip() for line in text.splitlines() if line.startswith(f"{field}:")
+    ]
     return found[0] if found else "-"
 
 

@@ -98,12 +98,10 @@ class Reader:
 
     def sees_its_limit(self) -> bool:
         """Whether its container sees its own memory now; not while its files are dead."""
-        first = ("head", "-1", "/proc/meminfo")
         try:
-            said = self._cluster.exec(self._name, *first, namespace=self._namespace)
+            return self._cluster.total_kb(self._name, namespace=self._namespace) == LIMIT_KB
         except CommandFailedError:
             return False
-        return int(said.split()[1]) == LIMIT_KB
 
     @property
     def identity(self) -> object:

@@ -12,18 +12,8 @@ from tests.cluster.harness import WEB, Cluster, ClusterError, CommandFailedError
 from tests.cluster.harness.binaries import kubernetes_version
 from tests.cluster.harness.go import release_of
 from tests.cluster.harness.layout import Layout, layout_of
+from tests.cluster.objects import pod
 from tests.levels import cgroup_mounts
-
-
-def pod(name: str, **spec: object) -> Json:
-    """A pod of one container, with the web server unless `containers` says otherwise."""
-    container = {"name": "main", "image": WEB, "imagePullPolicy": "IfNotPresent"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container], **spec},
-    }
 
 
 @pytest.mark.parametrize(

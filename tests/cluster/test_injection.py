@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.harness import Cluster, Json
+from tests.cluster.harness import TOTAL_KB, Cluster, Json
 from tests.cluster.objects import (
     INJECT,
     LIMIT_KB,
@@ -25,7 +25,6 @@ ALL_PATHS = {
     *(f"/proc/{name}" for name in ("stat", "swaps", "uptime")),
     "/sys/devices/system/cpu",
 }
-TOTAL_KB = ("awk", "/^MemTotal/ { print $2 }", "/proc/meminfo")
 SLEEP = ("sleep", "1000")
 
 
@@ -48,10 +47,6 @@ def paths(made: Json) -> set[str]:
 
 def ready(cluster: Cluster, name: str, namespace: str) -> None:
     cluster.wait(f"pod/{name}", "condition=Ready", "-n", namespace)
-
-
-def total_kb(cluster: Cluster, name: str, namespace: str, container: str = "") -> int:
-    return int(cluster.exec(name, *TOTAL_KB, namespace=namespace, container=container))
 
 
 @pytest.mark.parametrize(
@@ -99,8 +94,8 @@ def test_every_kind_of_container_reads_its_own(chart: Cluster, namespace: str) -
     chart.apply(pod("kinds", INJECT, containers, initContainers=first), "-n", namespace)
     ready(chart, "kinds", namespace)
     assert chart.kubectl("logs", "kinds", "-c", "init", "-n", namespace).strip() == "65536"
-    assert total_kb(chart, "kinds", namespace, "sidecar") == 64 * 1024
-    assert total_kb(chart, "kinds", namespace, "main") == LIMIT_KB
+    assert chart.total_kb("kinds", namespace=namespace, container="sidecar") == 64 * 1024
+    assert chart.total_kb("kinds", namespace=namespace, container="main") == LIMIT_KB
 
     debug = ("debug", "pod/kinds", "--image=httpd:2", "--image-pull-policy=IfNotPresent")
     chart.kubectl(*debug, "--container=look", "-n", namespace, "--", *TOTAL_KB)
@@ -120,7 +115,7 @@ def test_an_annotated_workload(chart: Cluster, namespace: str, kind: str) -> Non
     chart.wait(where[0], "condition=Ready", *where[1:])
     (made,) = chart.get(*where)["items"]
     assert paths(made) == ALL_PATHS
-    assert total_kb(chart, made["metadata"]["name"], namespace) == LIMIT_KB
+    assert chart.total_kb(made["metadata"]["name"], namespace=namespace) == LIMIT_KB
 
 
 def test_an_annotated_cron_job(chart: Cluster, namespace: str) -> None:
@@ -138,7 +133,7 @@ def test_a_limit_of_the_whole_pod(chart: Cluster, namespace: str) -> None:
     chart.apply(pod("whole", INJECT, both, resources=resources), "-n", namespace)
     ready(chart, "whole", namespace)
     for name in ("one", "two"):
-        assert total_kb(chart, "whole", namespace, name) == 128 * 1024
+        assert chart.total_kb("whole", namespace=namespace, container=name) == 128 * 1024
         online = ("cat", "/sys/devices/system/cpu/online")
         assert chart.exec("whole", *online, namespace=namespace, container=name).strip() == "0"
 
@@ -151,7 +146,7 @@ def test_a_resize_in_place_is_seen(chart: Cluster, namespace: str) -> None:
         pod("grows", INJECT, [container("main", *SLEEP, resources=little)]), "-n", namespace
     )
     ready(chart, "grows", namespace)
-    assert total_kb(chart, "grows", namespace) == LIMIT_KB
+    assert chart.total_kb("grows", namespace=namespace) == LIMIT_KB
     resources = {"limits": {"memory": "320Mi", "cpu": "1500m"}}
     patch = {"spec": {"containers": [{"name": "main", "resources": resources}]}}
     watch = (
@@ -202,7 +197,7 @@ def test_a_mount_of_the_containers_own_stays(chart: Cluster, namespace: str) -> 
     containers = [container("main", *SLEEP, volumeMounts=[mount])]
     chart.apply(pod("own", INJECT, containers, volumes=[volume]), "-n", namespace)
     ready(chart, "own", namespace)
-    assert total_kb(chart, "own", namespace) == 1
+    assert chart.total_kb("own", namespace=namespace) == 1
     online = ("cat", "/sys/devices/system/cpu/online")
     assert chart.exec("own", *online, namespace=namespace).strip() == "0"
     made = chart.get("pod", "own", "-n", namespace)

@@ -35,10 +35,6 @@ def another_cluster(first: Cluster, images: Images, suffix: str) -> Iterator[Clu
         lifecycle.down(layout)
 
 
-def total_kb(cluster: Cluster, name: str, namespace: str = "default") -> int:
-    return int(cluster.exec(name, *HEAD, namespace=namespace).split()[1])
-
-
 def mounts_of_ours(cluster: Cluster) -> list[str]:
     """Mount points of procscope that are seen on the node."""
     lines = cluster.run("cat", "/proc/self/mountinfo").splitlines()
@@ -67,7 +63,7 @@ def test_plain_manifests(cluster: Cluster, images: Images) -> None:
         )
         plain.apply(WEB_MANIFEST.read_text())
         plain.wait("deployment/web", "condition=Available")
-        assert total_kb(plain, "deployment/web") == LIMIT_KB
+        assert plain.total_kb("deployment/web") == LIMIT_KB
         reader = Reader(plain, "reader", "default")
         host_kb = int(plain.run(*HEAD).split()[1])
         plain.kubectl("delete", "-f", "-", stdin=everything, timeout_s=110)
@@ -92,7 +88,7 @@ def test_the_chart_without_a_webhook(cluster: Cluster, images: Images) -> None:
             deadline_pods += 1
             assert deadline_pods < 50, "the policy has no effect"
         other.wait(f"pod/{name}", "condition=Ready")
-        assert total_kb(other, name) == LIMIT_KB
+        assert other.total_kb(name) == LIMIT_KB
         other.apply(pod("not", {"procscope.io/inject": "false"}))
         assert mounts_of(other.get("pod", "not")["spec"]["containers"][0]) == {}
         reader = Reader(other, "reader", "default")
@@ -112,4 +108,4 @@ def test_uninstalling_the_chart(cluster: Cluster, images: Images) -> None:
         install_chart(other)
         other.apply(pod("later", INJECT))
         other.wait("pod/later", "condition=Ready")
-        assert total_kb(other, "later") == LIMIT_KB
+        assert other.total_kb("later") == LIMIT_KB

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,15 +104,8 @@ class Daemon:
 
     def children(self, name: str) -> list[int]:
         """Its processes whose name starts with `name`."""
-        found = []
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        for pid in map(int, children.split()):
-            try:
-                if Path(f"/proc/{pid}/comm").read_text().startswith(name):
-                    found.append(pid)
-            except OSError:
-                continue
-        return found
+        return named(map(int, children.split()), name)
 
     def workers(self) -> list[int]:
         """Its workers."""
@@ -219,3 +212,15 @@ def procscope_command(
         env=os.environ | ENVIRONMENT,
         cwd="/",
     )
+
+
+def named(pids: Iterable[int], name: str) -> list[int]:
+    """Those of the processes that live and whose name starts with `name`."""
+    found = []
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().startswith(name):
+                found.append(pid)
+        except OSError:
+            continue
+    return found

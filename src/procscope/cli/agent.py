@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from procscope.cli import serve
-from procscope.cli.options import node_path
+from procscope.cli.options import add_mountpoint, node_path
 from procscope.daemon.config import AGENT_MOUNTPOINT, Keeping
 
 DESCRIPTION = f"""\
@@ -22,13 +22,7 @@ directory, and the folder above MOUNTPOINT with mountPropagation Bidirectional.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `agent`."""
-    parser.add_argument(
-        "mountpoint",
-        nargs="?",
-        metavar="MOUNTPOINT",
-        default=AGENT_MOUNTPOINT,
-        help="an empty directory, or one that is missing",
-    )
+    add_mountpoint(parser, AGENT_MOUNTPOINT, "an empty directory, or one that is missing")
     serve.add_serving_options(parser)
     parser.add_argument(
         "--listen",
@@ -43,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from procscope.cgroup.hierarchy import discover
     from procscope.daemon import hostview
     from procscope.daemon.agent import NodeAgent
-    from procscope.daemon.report.address import Address
+    from procscope.linux.address import Address
     from procscope.linux.mountinfo import read_mountinfo
 
     listen = Address.parse(args.listen) if args.listen else None

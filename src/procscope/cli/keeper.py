@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from procscope.cli.options import add_run_directory, node_path
+from procscope.cli.options import add_mountpoint, add_run_directory, node_path
 from procscope.daemon.config import AGENT_MOUNTPOINT, ServeConfig
 from procscope.errors import ProcscopeError
 
@@ -22,13 +22,7 @@ _MAX_PATIENCE_S = 600.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `keeper`."""
-    parser.add_argument(
-        "mountpoint",
-        nargs="?",
-        metavar="MOUNTPOINT",
-        default=AGENT_MOUNTPOINT,
-        help="the one that the agent is started with",
-    )
+    add_mountpoint(parser, AGENT_MOUNTPOINT, "the one that the agent is started with")
     add_run_directory(parser)
     parser.add_argument(
         "--patience",

@@ -26,14 +26,17 @@ def cpu_count(args: argparse.Namespace) -> CpuCount:
     return CpuCount[str(args.cpu_count).upper()]
 
 
+def add_mountpoint(parser: argparse.ArgumentParser, default: str, help_: str) -> None:
+    """Add the argument MOUNTPOINT, which may be left out."""
+    parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", default=default, help=help_)
+
+
 def add_daemon(parser: argparse.ArgumentParser) -> None:
     """Add what tells one daemon of this host from another."""
-    parser.add_argument(
-        "mountpoint",
-        nargs="?",
-        metavar="MOUNTPOINT",
-        default=DEFAULT_MOUNTPOINT,
-        help="the one that the daemon was started with (default %(default)s)",
+    add_mountpoint(
+        parser,
+        DEFAULT_MOUNTPOINT,
+        "the one that the daemon was started with (default %(default)s)",
     )
     add_run_directory(parser)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from procscope.cli.options import add_cpu_count, add_run_directory, cpu_count
+from procscope.cli.options import add_cpu_count, add_mountpoint, add_run_directory, cpu_count
 from procscope.daemon import logs, trial
 from procscope.daemon.config import (
     DEFAULT_DEADLINE_S,
@@ -37,12 +37,10 @@ _MAX_DEADLINE_S = 60.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `serve`."""
-    parser.add_argument(
-        "mountpoint",
-        nargs="?",
-        metavar="MOUNTPOINT",
-        default=DEFAULT_MOUNTPOINT,
-        help=f"an empty directory; made if it is the default, or {LXCFS_MOUNTPOINT}",
+    add_mountpoint(
+        parser,
+        DEFAULT_MOUNTPOINT,
+        f"an empty directory; made if it is the default, or {LXCFS_MOUNTPOINT}",
     )
     add_serving_options(parser)
     parser.add_argument(

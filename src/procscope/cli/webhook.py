@@ -9,6 +9,7 @@ from datetime import timedelta
 from procscope.errors import ProcscopeError
 from procscope.inject.docker import MOUNTABLE, mountable
 from procscope.kubernetes.settings import INJECT, POD_SECURITY_LEVELS, Settings
+from procscope.linux.address import Address
 
 _DEFAULT = Settings()
 DESCRIPTION = f"""\
@@ -104,13 +105,13 @@ def _add_serving(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where it is reached")
     group.add_argument(
         "--listen",
-        metavar="[HOST]:PORT",
+        metavar="[ADDRESS]:PORT",
         default=":8443",
         help="HTTPS: /mutate, and what the other one has (default %(default)s)",
     )
     group.add_argument(
         "--health-listen",
-        metavar="[HOST]:PORT",
+        metavar="[ADDRESS]:PORT",
         default=":8080",
         help="HTTP: /healthz, /readyz and /metrics (default %(default)s)",
     )
@@ -219,6 +220,7 @@ def run(args: argparse.Namespace) -> int:
         )
     authority_lifetime = _lifetime("--ca-lifetime", args.ca_lifetime)
     certificate_lifetime = _lifetime("--certificate-lifetime", args.certificate_lifetime)
+    listen, health_listen = Address.parse(args.listen), Address.parse(args.health_listen)
     try:
         from procscope.kubernetes import assembly
     except ModuleNotFoundError as error:
@@ -242,8 +244,8 @@ def run(args: argparse.Namespace) -> int:
             )
             if own_certificates
             else assembly.CertificatePaths(args.tls_cert, args.tls_key),
-            listen=args.listen,
-            health_listen=args.health_listen,
+            listen=listen,
+            health_listen=health_listen,
             drain_s=args.drain,
             cluster=not args.no_cluster,
             kubeconfig=args.kubeconfig,

@@ -33,7 +33,6 @@ _log = logging.getLogger(__name__)
 _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
-_SWEPT_AT_ONCE = 512
 _KNOWN_TEXTS = 256
 _PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
@@ -95,7 +94,6 @@ class Identifier:
         self._capacity = capacity
         self._budget = FileBudget() if budget is None else budget
         self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
-        self._swept = 0
         self._host_pid_namespace = self._pid_namespace("self")
 
     def container_of(self, pid: Pid) -> Container | None:
@@ -129,22 +127,9 @@ class Identifier:
         return answer.container
 
     def sweep(self) -> bool:
-        """Close the files of processes that have gone; tell whether any are kept still.
-
-        Of very many, some are looked at each time, and more where most of those have gone.
-        """
-        pids = list(self._answers)
-        start = self._swept if self._swept < len(pids) else 0
-        most_have_gone = True
-        while most_have_gone and start < len(pids):
-            some = pids[start : start + _SWEPT_AT_ONCE]
-            gone = [pid for pid in some if not self._answers[pid].holds()]
-            for pid in gone:
-                self._forget(pid)
-            start += len(some)
-            most_have_gone = 2 * len(gone) > len(some)
-        # Those that have gone have left their places to the next ones.
-        self._swept = start - (len(pids) - len(self._answers))
+        """Close the files of processes that have gone; tell whether any are kept still."""
+        for pid in [pid for pid, answer in self._answers.items() if not answer.holds()]:
+            self._forget(pid)
         return bool(self._answers)
 
     def close(self) -> None:
@@ -184,7 +169,7 @@ class Identifier:
         named = _container_by_text(own.text)
         if named is not None:
             return _Answer(named, (own,))
-        paths = _cgroups(own)
+        paths = _cgroups(own.text)
         try:
             init = self._namespace_init(pid)
             theirs = None if init is None else self._witness(init)
@@ -192,7 +177,7 @@ class Identifier:
             os.close(own.fd)
             raise
         if theirs is not None:
-            paths_of_init = _without_init_scope(_cgroups(theirs))
+            paths_of_init = _without_init_scope(_cgroups(theirs.text))
             if _contains(paths_of_init, paths):
                 return _Answer(container_of_paths(paths_of_init), (own, theirs))
             os.close(theirs.fd)
@@ -274,7 +259,7 @@ class Nobody:
 @lru_cache(maxsize=_KNOWN_TEXTS)
 def _container_by_text(text: bytes) -> Container | None:
     """Return the container that a `/proc/PID/cgroup` names, the same for all that are alike."""
-    return container_by_name(parse_cgroups(text.decode("utf-8", "surrogateescape")))
+    return container_by_name(_cgroups(text))
 
 
 def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
@@ -297,8 +282,8 @@ def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
     return container_of_paths(cut, runtime=best.runtime, id_=best.id)
 
 
-def _cgroups(witness: _Witness) -> Mapping[str, CgroupPath]:
-    return parse_cgroups(witness.text.decode("utf-8", "surrogateescape"))
+def _cgroups(text: bytes) -> Mapping[str, CgroupPath]:
+    return parse_cgroups(text.decode("utf-8", "surrogateescape"))
 
 
 def _without_init_scope(paths: Mapping[str, CgroupPath]) -> Mapping[str, CgroupPath]:

@@ -15,12 +15,12 @@ from procscope.daemon import control
 from procscope.daemon.board import Board, Phase
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.inheritance import Inheritance
-from procscope.daemon.report.address import Address
 from procscope.daemon.report.process import Reporter
 from procscope.daemon.state import prepare_state
 from procscope.daemon.supervisor import LOCK, SIGNALS, Supervisor
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.linux import syscalls
+from procscope.linux.address import Address
 
 _log = logging.getLogger(__name__)
 _NAME = "procscope-agent"

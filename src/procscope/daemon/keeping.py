@@ -8,22 +8,13 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-from procscope.daemon import keeper, sockets
+from procscope.daemon import isolated, keeper, sockets
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 _LISTENER_FD = 3
-_ROOT = Path(keeper.__file__).parents[2]
-_CODE = (
-    "import sys; sys.path.insert(0, sys.argv[1])\n"
-    "from procscope.daemon.keeper import main\n"
-    "sys.exit(main(sys.argv[2:]))"
-)
-"""Isolated: neither the working directory nor the environment says which code root executes."""
 _MAX_FDS = 1 << 20
 
 
@@ -130,10 +121,8 @@ def _become_keeper(listener: socket.socket, mountpoint: str) -> None:
         # What the daemon was started with, such as somebody's pipe, would be held open for ever.
         os.closerange(_LISTENER_FD + 1, _MAX_FDS)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execv(
-            sys.executable,
-            [sys.executable, "-I", "-c", _CODE, str(_ROOT), mountpoint, str(listening)],
-        )
+        command = isolated.command(keeper.__name__, mountpoint, str(listening))
+        os.execv(command[0], command)
     finally:
         os._exit(1)
 

@@ -31,8 +31,7 @@ _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
 _MOST_READERS = 256
-"""Whose containers are remembered, with two descriptors each at most: to find one out costs many
-times what it costs to see that it is so still."""
+"""Whose containers are remembered, with two descriptors each at most."""
 _FILES_KEPT_FREE = 40
 """Descriptors for what is always open, the host's files, and what a request opens for a moment."""
 

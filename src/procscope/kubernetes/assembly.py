@@ -28,6 +28,7 @@ from procscope.kubernetes.server import HttpServer, listen, serve_until
 from procscope.kubernetes.settings import Settings
 from procscope.kubernetes.tls import CertificateFiles, ServingCertificate
 from procscope.kubernetes.webhook import Probes, Webhook
+from procscope.linux.address import Address
 
 _RESTART_S: Final = 5.0
 
@@ -60,8 +61,8 @@ class Options:
 
     settings: Settings
     certificates: CertificatePaths | OwnCertificates
-    listen: str
-    health_listen: str
+    listen: Address
+    health_listen: Address
     drain_s: float
     cluster: bool
     kubeconfig: str | None
@@ -75,15 +76,10 @@ def run(options: Options) -> int:
 
 
 @contextmanager
-def _listening(address: str) -> Iterator[socket.socket]:
+def _listening(address: Address) -> Iterator[socket.socket]:
     with closing(listen(address)) as listener:
-        log.info("listening on %s", _shown(listener))
+        log.info("listening on %s", Address(*listener.getsockname()[:2]))
         yield listener
-
-
-def _shown(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Webhook:

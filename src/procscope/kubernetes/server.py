@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,8 @@ from typing import Final
 
 import uvicorn
 
-from procscope.errors import ProcscopeError
 from procscope.kubernetes.webhook import Probes
+from procscope.linux.address import Address
 
 _KEPT_ALIVE_S: Final = 120
 """Longer than Go's HTTP client keeps an idle connection (90 s): the API server closes it first, and
@@ -67,48 +66,16 @@ class HttpServer:
         self._server.should_exit = True
 
 
-def listen(address: str) -> socket.socket:
-    """Return a socket that listens on `[HOST]:PORT`. Raises ProcscopeError.
+def listen(address: Address) -> socket.socket:
+    """Return a socket that listens at the address. Raises ProcscopeError.
 
-    Without HOST it takes IPv4 and IPv6 alike, as far as the machine has them. The socket tells
-    which port it is, if 0 was asked for.
+    The socket tells which port it is, if 0 was asked for.
     """
-    host, port = parse_address(address)
-    try:
-        listener = _bound(host, port)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ProcscopeError(f"cannot listen on {address}: {reason}") from None
+    listener = address.listen()
     # Connections inherit it. asyncio sets it for sockets that it has made itself, and without it
     # the second part of a response waits up to 40 ms for the first one to be acknowledged.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    if host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    try:
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-        )
-    except (OSError, ValueError):
-        # IPv6 is switched off, in the kernel or for this network namespace.
-        return socket.create_server(("", port), backlog=_BACKLOG)
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of `[HOST]:PORT`, an IPv6 host in brackets. Raises ProcscopeError."""
-    host, colon, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    in_range = port.isascii() and port.isdigit() and int(port) <= 65535
-    if not colon or not in_range or (":" in bare and bare == host):
-        raise ProcscopeError(
-            f"{address!r} is no address to listen on",
-            hint="write :8443, 127.0.0.1:8443 or [::]:8443",
-        )
-    return bare, int(port)
 
 
 async def serve_until(

@@ -120,22 +120,6 @@ class NamespaceFacts:
     annotations: Mapping[str, str] = field(default_factory=dict)
     known: bool = True
 
-    @classmethod
-    def of(cls, namespace: object) -> NamespaceFacts:
-        """The facts of a Namespace as the API server sends it, in JSON; `UNKNOWN` of all else."""
-        metadata = namespace.get("metadata") if isinstance(namespace, Mapping) else None
-        if not isinstance(metadata, Mapping):
-            return UNKNOWN
-        return cls(_texts(metadata.get("labels")), _texts(metadata.get("annotations")))
-
 
 UNKNOWN: Final = NamespaceFacts(known=False)
 """No pod is injected on the strength of it: the namespace might reject hostPath volumes."""
-
-
-def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        return {}
-    return {
-        key: text for key, text in value.items() if isinstance(key, str) and isinstance(text, str)
-    }

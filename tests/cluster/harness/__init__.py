@@ -27,7 +27,7 @@ pods; addresses of other services lead nowhere.
 | `cluster` | what a test uses |
 """
 
-from tests.cluster.harness.cluster import Cluster, Json
+from tests.cluster.harness.cluster import TOTAL_KB, Cluster, Json
 from tests.cluster.harness.errors import (
     ClusterError,
     ClusterUnavailableError,
@@ -37,6 +37,7 @@ from tests.cluster.harness.images import PAUSE, WEB
 
 __all__ = [
     "PAUSE",
+    "TOTAL_KB",
     "WEB",
     "Cluster",
     "ClusterError",

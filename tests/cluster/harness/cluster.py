@@ -22,6 +22,8 @@ from tests.cluster.harness.layout import NODE, Layout
 
 COMMAND_S = 60.0
 STEP_S = 0.05
+TOTAL_KB = ("awk", "/^MemTotal/ { print $2 }", "/proc/meminfo")
+"""The command by which a container tells its MemTotal."""
 
 Json: TypeAlias = dict[str, Any]
 Completed: TypeAlias = subprocess.CompletedProcess[str]
@@ -94,6 +96,10 @@ class Cluster:
         """Run a command in a container of a pod; return what it prints."""
         where = ["--namespace", namespace, *(["--container", container] if container else [])]
         return self.kubectl("exec", *where, pod, "--", *command)
+
+    def total_kb(self, pod: str, *, namespace: str = "default", container: str = "") -> int:
+        """The MemTotal that a container of a pod reads."""
+        return int(self.exec(pod, *TOTAL_KB, namespace=namespace, container=container))
 
     def wait(self, what: str, condition: str, *options: str, timeout_s: float = COMMAND_S) -> None:
         """`kubectl wait` for a condition (`condition=Ready`, `delete`, `jsonpath=…`)."""

@@ -268,24 +268,6 @@ def test_who_has_gone_is_swept(proc: FakeProc, identifier: Identifier) -> None:
     assert open_below(proc.root) == []
 
 
-def test_of_very_many_some_are_looked_at_each_time_and_all_of_them_where_most_have_gone(
-    proc: FakeProc, identifier: Identifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("procscope.containers.identity._SWEPT_AT_ONCE", 2)
-    pids = range(10, 18)
-    for pid in pids:
-        proc.add(pid, v2(f"/docker/{A}"))
-        identifier.container_of(Pid(pid))
-    for pid in pids[3:]:
-        proc.end(pid)
-    assert identifier.sweep()
-    assert len(open_below(proc.root)) == 8, "the first two live"
-    assert identifier.sweep()
-    assert len(open_below(proc.root)) == 7, "one of the next two has gone"
-    assert identifier.sweep()
-    assert open_below(proc.root) == [f"{proc.root}/{pid}/cgroup" for pid in pids[:3]]
-
-
 @contextmanager
 def no_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

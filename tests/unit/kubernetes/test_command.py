@@ -13,6 +13,7 @@ from procscope.cli import webhook
 from procscope.kubernetes import assembly
 from procscope.kubernetes.assembly import CertificatePaths, Options, OwnCertificates
 from procscope.kubernetes.settings import Settings
+from procscope.linux.address import Address
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def test_without_an_option_everything_is_as_the_settings_and_the_chart_have_it(
                 authority_lifetime=timedelta(days=3650),
                 certificate_lifetime=timedelta(days=90),
             ),
-            listen=":8443",
-            health_listen=":8080",
+            listen=Address("", 8443),
+            health_listen=Address("", 8080),
             drain_s=5.0,
             cluster=True,
             kubeconfig=None,

@@ -6,7 +6,7 @@ import pytest
 
 from procscope.errors import ProcscopeError
 from procscope.inject.docker import DEFAULT_FILES
-from procscope.kubernetes.settings import UNKNOWN, NamespaceFacts, Settings
+from procscope.kubernetes.settings import Settings
 
 
 def test_the_defaults_are_those_of_the_docker_options() -> None:
@@ -44,19 +44,3 @@ def test_names_that_annotations_have(name: str) -> None:
 def test_a_level_that_pod_security_has_not() -> None:
     with pytest.raises(ProcscopeError, match="baselin"):
         Settings(default_pod_security_level="baselin")
-
-
-def test_facts_of_a_namespace_as_the_api_server_sends_it() -> None:
-    namespace = {"metadata": {"name": "a", "labels": {"b": "c"}, "annotations": None}}
-    assert NamespaceFacts.of(namespace) == NamespaceFacts(labels={"b": "c"})
-
-
-@pytest.mark.parametrize("namespace", [None, 1, "a", [], {}, {"metadata": []}])
-def test_what_is_no_namespace_is_unknown(namespace: object) -> None:
-    assert NamespaceFacts.of(namespace) is UNKNOWN
-    assert not UNKNOWN.known
-
-
-def test_labels_of_another_type_are_left_out() -> None:
-    namespace = {"metadata": {"labels": {"a": 1, "b": "c"}, "annotations": "d"}}
-    assert NamespaceFacts.of(namespace) == NamespaceFacts(labels={"b": "c"})

@@ -10,20 +10,18 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from procscope import __version__
-from procscope.daemon import control
+from procscope.daemon import control, isolated
 from procscope.daemon.board import Board, Phase
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.report import metrics, server
-from procscope.daemon.report.address import Address
 from procscope.daemon.report.probe import Prober, check_mount
 from procscope.errors import ProcscopeError
 from procscope.linux import syscalls
+from procscope.linux.address import Address
 from procscope.linux.processes import has_ended
 from procscope.views.cpus import CpuCount
 
@@ -34,12 +32,6 @@ _STALE_S = 10.0
 """The supervisor goes round its loop five times a second."""
 _STATUS_S = 2.0
 _MAX_REPORT_BYTES = 4096
-_ROOT = Path(__file__).parents[3]
-_CODE = (
-    "import sys; sys.path.insert(0, sys.argv[1])\n"
-    "from procscope.daemon.report.process import main\n"
-    "sys.exit(main(sys.argv[2:]))"
-)
 _NOT_READY = {
     Phase.STARTING: "the agent is starting",
     Phase.WAITING: "another daemon has the mount and does not hand it over",
@@ -83,11 +75,12 @@ class Reporter:
 
     def _start(self) -> int:
         reader, writer = os.pipe()
-        arguments = _to_json(self._config, self._address)
+        told = _to_json(self._config, self._address)
+        command = isolated.command(__name__, str(os.getpid()), told)
         try:
             pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-c", _CODE, str(_ROOT), str(os.getpid()), arguments],
+                command[0],
+                command,
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from procscope.daemon.report import server
-from procscope.daemon.report.address import Address
+from procscope.linux.address import Address
 
 
 @pytest.fixture

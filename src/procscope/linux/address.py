@@ -47,15 +47,19 @@ class Address:
             if self.host:
                 family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
                 return socket.create_server((self.host, self.port), family=family)
-            if socket.has_dualstack_ipv6():
-                return socket.create_server(
-                    ("", self.port), family=socket.AF_INET6, dualstack_ipv6=True
-                )
-            return socket.create_server(("", self.port))
+            return self._listen_everywhere()
         except OSError as error:
             # The library adds to the system's words.
             why = os.strerror(error.errno) if error.errno else str(error)
             raise ProcscopeError(
                 f"cannot listen at {self}: {why}",
-                hint="give another address with --listen",
+                hint="give another address",
             ) from None
+
+    def _listen_everywhere(self) -> socket.socket:
+        everywhere = ("", self.port)
+        try:
+            return socket.create_server(everywhere, family=socket.AF_INET6, dualstack_ipv6=True)
+        except (OSError, ValueError):
+            # IPv6 is switched off, in the kernel or for this network namespace.
+            return socket.create_server(everywhere)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procscope.daemon.report.address import Address
 from procscope.errors import ProcscopeError
+from procscope.linux.address import Address
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from procscope.errors import ProcscopeError
         (":9464", "", 9464),
         ("127.0.0.1:1", "127.0.0.1", 1),
         ("[::]:9464", "::", 9464),
+        ("127.0.0.1:0", "127.0.0.1", 0),
         ("[fd00::1]:65535", "fd00::1", 65535),
     ],
 )
@@ -27,7 +28,21 @@ def test_what_is_written(text: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9464", ":", ":65536", ":-1", "::1:9464", "[127.0.0.1]:1", "localhost:1", ":9²"]
+    "text",
+    [
+        "",
+        "9464",
+        ":",
+        ":65536",
+        ":-1",
+        "::1:9464",
+        "[127.0.0.1]:1",
+        "localhost:1",
+        ":9²",
+        ":http",
+        "[::1]",
+        "[]x:1:2",
+    ],
 )
 def test_what_is_none(text: str) -> None:
     with pytest.raises(ProcscopeError, match="cannot listen at") as caught:
@@ -59,3 +74,8 @@ def test_one_in_use_is_refused() -> None:
         port = listener.getsockname()[1]
         with pytest.raises(ProcscopeError, match="Address already in use"):
             Address("127.0.0.1", port).listen()
+
+
+def test_one_that_is_not_here_is_refused() -> None:
+    with pytest.raises(ProcscopeError, match=r"cannot listen at 192\.0\.2\.1:1"):
+        Address("192.0.2.1", 1).listen()

@@ -1,0 +1,20 @@
+"""How a daemon executes another part of itself: the same interpreter, and the same code.
+
+Isolated: neither the working directory nor the environment says which code root executes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_CODE = (
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "sys.exit(__import__(sys.argv[2], fromlist=['main']).main(sys.argv[3:]))"
+)
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs `main(arguments)` of a module of this package."""
+    return [sys.executable, "-I", "-c", _CODE, str(_ROOT), module, *arguments]
