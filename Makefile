@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup dev demo test test-unit test-integration test-docker test-faults \
-	test-cluster cluster-up cluster-down test-machine image manifests bench fuzz coverage lint types \
-	format clean
+	test-cluster cluster-up cluster-down test-machine image manifests bench bench-machine fuzz coverage \
+	lint types format clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
@@ -68,6 +68,12 @@ manifests: dev ## Write deploy/manifests from the chart; needs helm, or HELM=/pa
 
 bench: dev ## What reads cost beside lxcfs and the kernel; root: make bench ARGS="--json FILE"
 	$(BIN)/python -m bench $(ARGS)
+
+bench-machine: dev ## The same on cgroup v2, an emulated machine with Debian sid's kernel and lxcfs
+	@scripts/install-test-packages machine
+	$(BIN)/python -m tests.machine.harness run --suite sid --kernel-suite sid --cpus 2 --memory 3072 \
+		--package lxcfs --package gcc --package libc6-dev --project --timeout 3000 \
+		"cd /opt/procscope && python3 -m bench $(ARGS)"
 
 fuzz: dev ## Coverage-guided fuzzing with atheris: make fuzz ARGS="meminfo --seconds 60"
 	UV_PYTHON_DOWNLOADS=never $(BIN)/uv sync --quiet --locked --group fuzz --group dev --all-extras

@@ -71,10 +71,8 @@ def containers(count: int, limits: Limits) -> Iterator[tuple[str, ...]]:
 @contextlib.contextmanager
 def accounted() -> Iterator[Path]:
     """Make a cgroup in which the kernel counts CPU time; give its directory."""
-    hierarchy = next(
-        (one for one in hierarchies() if one.version == 2),
-        next(one for one in hierarchies() if "cpuacct" in one.controllers),
-    )
+    v2 = [one for one in hierarchies() if one.version == 2]
+    (hierarchy, *_) = v2 or [one for one in hierarchies() if "cpuacct" in one.controllers]
     name = f"procscope-bench-{secrets.token_hex(4)}"
     with _made(hierarchy, name):
         yield hierarchy.root / name

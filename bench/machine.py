@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def _commit() -> str:
         for line in (ROOT / "src/procscope/__init__.py").read_text().splitlines()
         if line.startswith("__version__")
     )
+    if shutil.which("git") is None:
+        return version
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     output = subprocess.run(command, check=False, capture_output=True, text=True)
     return f"{version} ({output.stdout.strip()})" if output.returncode == 0 else version

@@ -21,6 +21,13 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, shell, build):
         command.add_argument("--suite", default="trixie", help="Debian suite (default: trixie)")
         command.add_argument("--kernel-suite", help="suite of the kernel, if another")
+        command.add_argument(
+            "--package",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="one more Debian package in the machine; may be repeated",
+        )
     for command in (run, shell):
         command.add_argument("--cpus", type=int, default=4)
         command.add_argument("--memory", type=int, default=1024, metavar="MIB")
@@ -31,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--kernel-arg", action="append", default=[], metavar="WORD")
         command.add_argument("--copy", action="append", default=[], metavar="HOST:GUEST")
         command.add_argument(
-            "--project", action="store_true", help="copy src and tests to /opt/procscope first"
+            "--project",
+            action="store_true",
+            help="copy the sources to /opt/procscope first",
         )
     run.add_argument("--user", help="run as this user (`tester` exists)")
     run.add_argument("--timeout", type=float, default=600, metavar="SECONDS")
@@ -50,6 +59,7 @@ def _spec(options: argparse.Namespace) -> MachineSpec:
         systemd=options.systemd,
         numa_nodes=options.numa,
         kernel_args=tuple(options.kernel_arg),
+        packages=tuple(options.package),
     )
 
 
@@ -78,7 +88,11 @@ def main() -> int:
     try:
         if options.command == "build":
             started = time.monotonic()
-            spec = MachineSpec(suite=options.suite, kernel_suite=options.kernel_suite)
+            spec = MachineSpec(
+                suite=options.suite,
+                kernel_suite=options.kernel_suite,
+                packages=tuple(options.package),
+            )
             print(boot_files(spec).root_image, f"{time.monotonic() - started:.1f} s")
             return 0
         return _use(options)

@@ -16,8 +16,8 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def copy_project(machine: Machine) -> None:
-    """Copy the repository's src/ and tests/ to PROJECT in the machine."""
-    for name in ("src", "tests"):
+    """Copy the repository's src/, tests/ and bench/ to PROJECT in the machine."""
+    for name in ("src", "tests", "bench"):
         machine.copy_in(_REPOSITORY / name, f"{PROJECT}/{name}")
     machine.copy_in(_REPOSITORY / "pyproject.toml", f"{PROJECT}/pyproject.toml")
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.machine.harness.apt import source_line
+from tests.machine.harness.apt import ANY_AGE, source_line
 from tests.machine.harness.cache import cached, key_of
 from tests.machine.harness.errors import MachineError
 from tests.machine.harness.packages import ensure_host_packages, root_packages
@@ -47,9 +47,9 @@ class RootRecipe:
     image_mib: int = _IMAGE_MIB
 
 
-def root_image(suite: str) -> Path:
+def root_image(suite: str, more_packages: tuple[str, ...] = ()) -> Path:
     """The path of the ext4 image with the Debian root of this suite, built if need be."""
-    recipe = RootRecipe(suite, root_packages(suite))
+    recipe = RootRecipe(suite, root_packages(suite) + tuple(sorted(more_packages)))
     key = key_of(f"root-{suite}", asdict(recipe))
     return cached(key, lambda directory: _build(recipe, directory)) / "root.ext4"
 
@@ -72,6 +72,7 @@ def _debian_root(recipe: RootRecipe, root: Path) -> None:
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
         "--architectures=amd64",
         '--aptopt=APT::Install-Recommends "false"',
+        f'--aptopt={ANY_AGE[0]} "{ANY_AGE[1]}"',
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _DOC_DIRS),
         f"--include={','.join(recipe.packages)}",
         f"--customize-hook=copy-in {script} /",

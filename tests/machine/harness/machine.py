@@ -246,7 +246,7 @@ class Machine:
 def boot_files(spec: MachineSpec) -> BootFiles:
     """The cached files that this machine boots from, built if need be."""
     ensure_host_packages(build=False)
-    root = root_image(spec.suite)
+    root = root_image(spec.suite, spec.packages)
     kernel = debian_kernel(spec.kernel_suite or spec.suite)
     busybox = root.parent / "busybox"
     if not busybox.is_file():

@@ -16,6 +16,7 @@ class MachineSpec:
     systemd: boot systemd, with logind and user sessions, instead of the fast init.
     numa_nodes: over how many NUMA nodes the CPUs and the memory are spread evenly.
     kernel_args: more words for the kernel command line.
+    packages: more Debian packages in the root file system; each choice is an image of its own.
     """
 
     suite: str = "trixie"
@@ -27,6 +28,7 @@ class MachineSpec:
     systemd: bool = False
     numa_nodes: int = 1
     kernel_args: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.memory_mib < 128:
