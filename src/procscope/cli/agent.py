@@ -23,7 +23,7 @@ directory, and the folder above MOUNTPOINT with mountPropagation Bidirectional.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `agent`."""
     add_mountpoint(parser, AGENT_MOUNTPOINT, "an empty directory, or one that is missing")
-    serve.add_serving_options(parser)
+    serve.add_serving_options(parser, idmapped_mounts=True)
     parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",

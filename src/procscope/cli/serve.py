@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         DEFAULT_MOUNTPOINT,
         f"an empty directory; made if it is the default, or {LXCFS_MOUNTPOINT}",
     )
-    add_serving_options(parser)
+    add_serving_options(parser, idmapped_mounts=False)
     parser.add_argument(
         "--no-keeper",
         action="store_true",
@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_serving_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `serve` and `agent` have in common."""
+def add_serving_options(parser: argparse.ArgumentParser, *, idmapped_mounts: bool) -> None:
+    """Add what `serve` and `agent` have in common; `idmapped_mounts` is unless told."""
     parser.add_argument(
         "--workers",
         type=int,
@@ -73,6 +73,14 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL",
         help="SELinux label of the files, for hosts that enforce it: "
         "system_u:object_r:container_file_t:s0",
+    )
+    parser.add_argument(
+        "--idmapped-mounts",
+        action=argparse.BooleanOptionalAction,
+        default=idmapped_mounts,
+        help="let runtimes mount the files into containers with a user namespace by an idmapped "
+        "mount (Linux 6.12; Kubernetes with hostUsers: false); a mount that is there stays as it "
+        f"is (default: {'yes' if idmapped_mounts else 'no, which makes a read cheaper'})",
     )
     add_run_directory(parser)
     parser.add_argument(
@@ -132,6 +140,7 @@ def config_of(
         cares_for_containers=True,
         debug=args.debug,
         selinux_context=args.context,
+        idmapped_mounts=args.idmapped_mounts,
     )
     if os.geteuid() != 0:
         raise ProcscopeError(

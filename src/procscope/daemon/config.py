@@ -60,6 +60,9 @@ class ServeConfig:
     """Whether dead mounts in containers are replaced, and mounts taken away before a stop."""
     debug: bool = False
     selinux_context: str | None = None
+    idmapped_mounts: bool = False
+    """Whether bind mounts of the files may be idmapped (Linux 6.12); an open(2) costs one request
+    more then. A mount stays as it was made when another daemon takes it over."""
 
     @property
     def state_directory(self) -> str:

@@ -59,7 +59,7 @@ def mount_anew(config: ServeConfig) -> Estate:
     fd = device.open_device()
     _mount(fd, config)
     try:
-        connection = device.exchange_init(fd)
+        connection = device.exchange_init(fd, idmapped=config.idmapped_mounts)
         os.set_blocking(fd, False)
         mount = mounted_at(config.mountpoint, config.proc)
         if mount is None:
@@ -112,5 +112,9 @@ def _stop_strangers(estate: Estate, config: ServeConfig) -> None:
 
 def _mount(fd: int, config: ServeConfig) -> None:
     device.mount(
-        fd, config.mountpoint, mount_name(config.mountpoint), context=config.selinux_context
+        fd,
+        config.mountpoint,
+        mount_name(config.mountpoint),
+        context=config.selinux_context,
+        idmapped=config.idmapped_mounts,
     )

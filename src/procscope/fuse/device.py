@@ -69,12 +69,16 @@ def open_device(path: str = DEFAULT_DEVICE) -> int:
         raise _refused(f"cannot open {path}", error, _DEVICE_HINTS) from None
 
 
-def mount_options(fd: int, *, uid: int, gid: int, context: str | None = None) -> str:
+def mount_options(
+    fd: int, *, uid: int, gid: int, context: str | None = None, idmapped: bool = False
+) -> str:
     """The data argument of mount(2), as fuse_parse_param() in fs/fuse/inode.c reads it.
 
     `context` is an SELinux label for every file, such as
     `system_u:object_r:container_file_t:s0`. It is quoted, because it may contain commas; one that
-    cannot be is a ProcscopeError.
+    cannot be is a ProcscopeError. `idmapped` is for `exchange_init`: only where the kernel itself
+    checks permissions can bind mounts be idmapped, and for that it asks for a view's attributes at
+    each open(2).
     """
     options = [
         f"fd={fd}",
@@ -82,8 +86,9 @@ def mount_options(fd: int, *, uid: int, gid: int, context: str | None = None) ->
         f"user_id={uid}",
         f"group_id={gid}",
         "allow_other",
-        "default_permissions",
     ]
+    if idmapped:
+        options.append("default_permissions")
     if context is not None:
         if not context.isprintable() or '"' in context:
             raise ProcscopeError(f"{context!r} is no SELinux context")
@@ -92,25 +97,34 @@ def mount_options(fd: int, *, uid: int, gid: int, context: str | None = None) ->
 
 
 def mount(
-    fd: int, target: str, name: MountName | None = None, *, context: str | None = None
+    fd: int,
+    target: str,
+    name: MountName | None = None,
+    *,
+    context: str | None = None,
+    idmapped: bool = False,
 ) -> None:
     """Mount the connection of `fd` on the directory `target`.
 
-    INIT is the first request on it afterwards: `exchange_init`.
+    INIT is the first request on it afterwards: `exchange_init`, with the same `idmapped`.
     """
     name = name or MountName()
-    options = mount_options(fd, uid=os.geteuid(), gid=os.getegid(), context=context)
+    uid, gid = os.geteuid(), os.getegid()
+    options = mount_options(fd, uid=uid, gid=gid, context=context, idmapped=idmapped)
     try:
         syscalls.mount(name.source, target, name.fstype, _MOUNT_FLAGS, options)
     except OSError as error:
         raise _refused(f"cannot mount on {target}", error, _MOUNT_HINTS) from None
 
 
-def exchange_init(fd: int) -> ConnectionState:
-    """Read INIT, answer it, and return what was agreed. Blocks until the kernel has sent it."""
+def exchange_init(fd: int, *, idmapped: bool = False) -> ConnectionState:
+    """Read INIT, answer it, and return what was agreed. Blocks until the kernel has sent it.
+
+    With `idmapped`, bind mounts of it may be idmapped where the kernel can do that.
+    """
     while True:
         try:
-            reply, state = negotiate(os.read(fd, _INIT_BUFFER_BYTES))
+            reply, state = negotiate(os.read(fd, _INIT_BUFFER_BYTES), idmapped=idmapped)
             os.write(fd, reply)
         except OSError as error:
             raise _refused("the FUSE connection failed at INIT", error, {}) from None

@@ -109,7 +109,10 @@ class Filesystem(Protocol):
         ...
 
     def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
-        """Return where access(2) with `mask` succeeds. Not sent under `default_permissions`."""
+        """Return where access(2) or chdir(2) with `mask` succeeds, by `permissions.check`.
+
+        Not sent under `default_permissions`.
+        """
         ...
 
     def readlink(self, caller: Caller, nodeid: NodeId) -> bytes:

@@ -46,12 +46,13 @@ WANTED: Final = (
     | InitFlag.FUSE_INIT_EXT
     # Linux 6.9: requests that a killed worker had read can be asked for again.
     | InitFlag.FUSE_HAS_RESEND
-    # Linux 6.12: containers in a user namespace get idmapped bind mounts. Needs the mount option
-    # default_permissions, without which the kernel would refuse the reply.
-    | InitFlag.FUSE_ALLOW_IDMAP
 )
 """Taken where offered. FUSE_NO_OPEN_SUPPORT and FUSE_NO_OPENDIR_SUPPORT only announce what the
 kernel does with ENOSYS to OPEN; they are not taken, and OPEN is never answered so."""
+
+_IDMAPPED: Final = InitFlag.FUSE_ALLOW_IDMAP
+"""Linux 6.12: containers in a user namespace get idmapped bind mounts. Needs the mount option
+default_permissions, without which the kernel refuses the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,10 @@ def _unusable(why: str) -> ProcscopeError:
     )
 
 
-def negotiate(request: bytes | memoryview) -> tuple[bytes, ConnectionState | None]:
-    """The reply to an INIT request, and what was agreed.
+def negotiate(
+    request: bytes | memoryview, *, idmapped: bool = False
+) -> tuple[bytes, ConnectionState | None]:
+    """The reply to an INIT request, and what was agreed; `idmapped` as it was mounted.
 
     The state is None where the kernel speaks a newer major version: it answers the reply with a
     second INIT of ours. Raises ProcscopeError where the request is no INIT or the kernel too old.
@@ -124,7 +127,8 @@ def negotiate(request: bytes | memoryview) -> tuple[bytes, ConnectionState | Non
             f"this kernel speaks FUSE {major}.{minor}",
             hint=f"procscope needs FUSE 7.{OLDEST_MINOR} (Linux 2.6.31) or newer",
         )
-    state = _agree(minor, _flags_of(offer), offer["max_readahead"])
+    wanted = WANTED | _IDMAPPED if idmapped else WANTED
+    state = _agree(minor, _flags_of(offer), int(wanted), offer["max_readahead"])
     return _reply(unique, _init_out(state)), state
 
 
@@ -148,8 +152,8 @@ def _flags_of(offer: dict[str, int]) -> int:
     return flags
 
 
-def _agree(minor: int, offered: int, max_readahead_bytes: int) -> ConnectionState:
-    flags = offered & int(WANTED)
+def _agree(minor: int, offered: int, wanted: int, max_readahead_bytes: int) -> ConnectionState:
+    flags = offered & wanted
     whole_reads = flags & InitFlag.FUSE_MAX_PAGES
     return ConnectionState(
         major=wire.FUSE_KERNEL_VERSION,

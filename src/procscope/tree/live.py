@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 
 from procscope.containers.container import Container
 from procscope.containers.identity import ContainerFinder
+from procscope.fuse import permissions
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
 from procscope.ids import CpuId, FileHandle, NodeId, Pid
@@ -31,6 +32,8 @@ REUSE_NS = 3_000_000
 _ONE_CALL_NS = 1_000_000
 """A process cannot end, and its pid be another's, in this time; that takes a wrap of all pids."""
 _OWNER_DIGITS = 15
+_MAY_READ = frozenset((0, permissions.HIDDEN_ID))
+"""Root, and whom the kernel has let in."""
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
@@ -124,9 +127,8 @@ class LiveTree:
         raise _stale()
 
     def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
-        """See `Filesystem.access`. The kernel checks modes itself (`default_permissions`)."""
-        if mask & os.W_OK:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        """See `Filesystem.access`."""
+        permissions.check(caller, self._mode(caller, nodeid), mask)
 
     def readlink(self, caller: Caller, nodeid: NodeId) -> bytes:
         """See `Filesystem.readlink`."""
@@ -136,6 +138,8 @@ class LiveTree:
 
     def open(self, caller: Caller, nodeid: NodeId, flags: int) -> Opened:
         """See `Filesystem.open`: the content is rendered here, once."""
+        if caller.uid not in _MAY_READ:
+            permissions.check(caller, self._mode(caller, nodeid), os.R_OK)
         container = self._container_of_open(caller, nodeid)
         content = self._render(container, nodeid)
         return Opened(self._contents.put(content, caller.unique, _owner_of(container)), _OPEN_FLAGS)
@@ -200,6 +204,10 @@ class LiveTree:
                 entry = Entry(self.getattr(caller, child, None), _name_valid_ns(is_view))
             yield DirEntry(child, _DT_REG if is_view else _DT_DIR, os.fsencode(name), entry)
 
+    def _mode(self, caller: Caller, nodeid: NodeId) -> int:
+        view = self._views.get(nodeid)
+        return self.getattr(caller, nodeid, None).mode if view is None else view.mode
+
     def _own_attributes(self, nodeid: NodeId, mode: int, *, nlink: int) -> Attributes:
         return Attributes(
             nodeid=nodeid, mode=mode, nlink=nlink, mtime_ns=self._made_at_ns, valid_ns=_VALID_NS
@@ -234,8 +242,8 @@ class LiveTree:
     def _container_of_open(self, caller: Caller, nodeid: NodeId) -> Container | None:
         """Return the container of who opens, looked up once for all requests of an open(2).
 
-        The first of them is GETATTR, for the mode, directly before OPEN, so that the caller was
-        found there while it was in this very call.
+        Where the kernel checks modes itself the first of them is GETATTR, directly before OPEN, so
+        that the caller was found there while it was in this very call.
         """
         asked, self._asked = self._asked, None
         if (

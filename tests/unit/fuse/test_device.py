@@ -40,10 +40,12 @@ def test_the_device_is_closed_on_exec() -> None:
 def test_mount_options_are_those_that_the_kernel_knows() -> None:
     """The SELinux label is quoted: it may have a comma."""
     assert device.mount_options(FD, uid=1, gid=2) == (
-        "fd=5,rootmode=40755,user_id=1,group_id=2,allow_other,default_permissions"
+        "fd=5,rootmode=40755,user_id=1,group_id=2,allow_other"
     )
+    idmapped = device.mount_options(FD, uid=0, gid=0, idmapped=True)
+    assert idmapped.endswith(",allow_other,default_permissions")
     labelled = device.mount_options(FD, uid=0, gid=0, context="a:b:c:s0:c1,c2")
-    assert labelled.endswith(',default_permissions,context="a:b:c:s0:c1,c2"')
+    assert labelled.endswith(',allow_other,context="a:b:c:s0:c1,c2"')
 
 
 @pytest.mark.parametrize("context", ['a",fd=3', "a\0", "a\n"])

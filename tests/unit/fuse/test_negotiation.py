@@ -26,8 +26,10 @@ LINUX_3_10 = bytes.fromhex(
 )
 
 
-def _agree(request_bytes: bytes | memoryview) -> tuple[dict[str, int], ConnectionState]:
-    reply, state = negotiate(request_bytes)
+def _agree(
+    request_bytes: bytes | memoryview, *, idmapped: bool = False
+) -> tuple[dict[str, int], ConnectionState]:
+    reply, state = negotiate(request_bytes, idmapped=idmapped)
     assert state is not None
     unique = wire.fuse_in_header.unpack(request_bytes)["unique"]
     return wire.fuse_init_out.unpack(payload(reply, unique).ljust(64, b"\0")), state
@@ -39,12 +41,20 @@ def test_a_new_kernel_gets_all_that_is_wanted() -> None:
     assert (out["major"], out["minor"], out["max_write"]) == (7, 41, 4096)
     assert out["max_readahead"] == 131072
     assert out["flags"] | out["flags2"] << 32 == state.flags
-    for name in ("HAS_RESEND", "ALLOW_IDMAP", "INIT_EXT", "MAX_PAGES", "DO_READDIRPLUS"):
+    for name in ("HAS_RESEND", "INIT_EXT", "MAX_PAGES", "DO_READDIRPLUS"):
         assert state.has(InitFlag["FUSE_" + name]), name
-    for name in ("NO_OPEN_SUPPORT", "NO_OPENDIR_SUPPORT", "WRITEBACK_CACHE", "ATOMIC_O_TRUNC"):
+    for name in ("NO_OPEN_SUPPORT", "WRITEBACK_CACHE", "ATOMIC_O_TRUNC", "ALLOW_IDMAP"):
         assert not state.has(InitFlag["FUSE_" + name]), name
     assert state.offered_flags & InitFlag.FUSE_NO_OPEN_SUPPORT
     assert state.max_read_bytes == 1 << 20
+
+
+def test_idmapped_mounts_are_allowed_where_the_kernel_checks_permissions() -> None:
+    """It refuses a reply that allows them on a mount without `default_permissions`."""
+    _, state = _agree(LINUX_6_18, idmapped=True)
+    assert state.has(InitFlag.FUSE_ALLOW_IDMAP)
+    _, old = _agree(LINUX_3_10, idmapped=True)
+    assert not old.has(InitFlag.FUSE_ALLOW_IDMAP)
 
 
 def test_an_old_kernel_gets_the_short_reply_that_it_understands() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from procscope.containers.identity import Identifier
 from procscope.daemon.handlelayout import SlotClass
 from procscope.daemon.handles import HandleStore
+from procscope.fuse import permissions
 from procscope.fuse.filesystem import Caller, DirEntry, Entry, Filesystem, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO
 from procscope.ids import FileHandle, NodeId, Pid
@@ -335,11 +336,20 @@ def test_what_does_not_fit_the_node_is_refused(scene: Scene) -> None:
             scene.tree.readlink(caller(SMALL_PID), nodeid)
 
 
-def test_writing_is_never_allowed(scene: Scene) -> None:
-    nodeid = scene.node("proc/meminfo")
-    scene.tree.access(caller(SMALL_PID), nodeid, os.R_OK)
-    with pytest.raises(OSError, match="Read-only"):
-        scene.tree.access(caller(SMALL_PID), nodeid, os.R_OK | os.W_OK)
+def test_modes_are_heeded(scene: Scene) -> None:
+    meminfo, slabinfo = scene.node("proc/meminfo"), scene.node("proc/slabinfo")
+    root = caller(SMALL_PID)
+    other = root._replace(uid=1000, gid=1000)
+    for who, nodeid in ((root, meminfo), (root, slabinfo), (other, meminfo)):
+        scene.tree.access(who, nodeid, os.R_OK)
+    assert scene.tree.open(other, meminfo, os.O_RDONLY).fh
+    with pytest.raises(PermissionError):
+        scene.tree.access(other, meminfo, os.R_OK | os.W_OK)
+    with pytest.raises(PermissionError):
+        scene.tree.access(other, slabinfo, os.R_OK)
+    with pytest.raises(PermissionError):
+        scene.tree.open(other, slabinfo, os.O_RDONLY)
+    scene.tree.access(root._replace(uid=permissions.HIDDEN_ID), slabinfo, os.R_OK)
 
 
 def test_a_container_that_goes_while_its_file_is_open_reads_on(scene: Scene) -> None:
