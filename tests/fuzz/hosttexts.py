@@ -32,7 +32,7 @@ from procscope.views import (
 )
 from procscope.views.cpu_ledger import CpuLedger
 from procscope.views.cpu_time import advance
-from procscope.views.hugepage import default_size_name
+from procscope.views.hugepage import size_name
 from procscope.views.swap import SwapSpace
 from tests.fuzz.checks import attempt, parts, require
 from tests.fuzz.parsers import folder
@@ -89,10 +89,11 @@ def stat_text(data: bytes) -> None:
 
 def meminfo_text(data: bytes) -> None:
     """`meminfo` of any host: never more than the limit."""
-    default_size_name(data)
-    content = attempt(meminfo.render, data, _MEMORY, Missing.ABSENT, 50, allowed=ValueError)
-    if content is None:
+    host = attempt(meminfo.parse, data, allowed=ValueError)
+    if host is None:
         return
+    size_name(host.huge_page_kb)
+    content = meminfo.render(host, _MEMORY, Missing.ABSENT, 50)
     _check_whole(content)
     require(content.count(b"\n") <= len(data.splitlines()), "more lines than the host has")
     for line in content.splitlines():

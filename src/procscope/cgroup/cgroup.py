@@ -10,6 +10,7 @@ from typing import Literal
 
 from procscope.cgroup.files import CgroupFiles, CgroupGone, Clock, FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
+from procscope.cgroup.kept import Kept
 from procscope.cgroup.lineage import Lineage
 from procscope.cgroup.model import (
     CpuShare,
@@ -74,6 +75,8 @@ class Cgroup:
         self._hierarchies = hierarchies
         self._paths = paths
         self._files = CgroupFiles(budget, clock)
+        self._budget = budget
+        self._clock = clock
         self._unified = self._lineage(UNIFIED)
         self._home, self._home_version = self._choose_home()
         self._memory = self._memory_controller()
@@ -83,9 +86,21 @@ class Cgroup:
         self._io = self._io_controller()
         self._hugetlb = self._hugetlb_controller()
 
-    def memory(self) -> Memory:
-        """Return limit, statistics and swap as they are now."""
-        return self._memory.memory() if self._memory else _NO_MEMORY
+    def kept(self) -> Kept[bytes]:
+        """Return where a text is kept that is made of what is read here."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
+    def kept_share(self) -> Kept[CpuShare]:
+        """Return where `cpu_share` is kept."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
+    def spoil(self) -> None:
+        """What is being made is not to be kept: it has an input that is not read here."""
+        self._files.trace.spoil()
+
+    def memory(self, *, with_swap: bool = True) -> Memory:
+        """Return limit, statistics and swap as they are now; without it, swap is ABSENT."""
+        return self._memory.memory(with_swap=with_swap) if self._memory else _NO_MEMORY
 
     def cpu_share(self) -> CpuShare:
         """Return the effective cpuset and the smallest quota as they are now."""

@@ -27,6 +27,8 @@ ABSENT_SECONDS = 0.5
 RUN_OUT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What an open fails with where this process, or the host, has run out of something: that says
 nothing of the file."""
+FOR_EVER = float("inf")
+"""On any clock."""
 NoContent = Literal[Missing.ABSENT, Missing.UNREADABLE]
 Content = bytes | NoContent
 Clock = Callable[[], float]
@@ -62,6 +64,8 @@ class FileBudget:
     def __init__(self, max_open: int | None = None) -> None:
         """`max_open` None: half of what RLIMIT_NOFILE allows."""
         self.max_open = max_open if max_open is not None else _half_of_the_limit()
+        self.is_tight = False
+        """Whether so many are open that which of them was used last is soon of consequence."""
         self._open: OrderedDict[KeptFile, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -70,6 +74,7 @@ class FileBudget:
     def add(self, file: KeptFile) -> None:
         """Count `file`, just opened, and close the oldest ones beyond the bound."""
         self._open[file] = None
+        self.is_tight = len(self._open) > self.max_open // 2
         while len(self._open) > max(1, self.max_open):
             next(iter(self._open)).close()
 
@@ -99,13 +104,13 @@ class FileBudget:
 class KernelFile:
     """One file of one cgroup."""
 
-    __slots__ = ("__weakref__", "_buffer_bytes", "_directory", "fd", "name")
+    __slots__ = ("__weakref__", "_directory", "buffer_bytes", "fd", "name")
 
     def __init__(self, directory: CgroupDirectory, name: str) -> None:
         self.name = name
         self._directory = directory
         self.fd = -1
-        self._buffer_bytes = FIRST_BUFFER_BYTES
+        self.buffer_bytes = FIRST_BUFFER_BYTES
 
     def read(self) -> bytes:
         """Return the whole content as it is now: one pread once the file is open.
@@ -130,10 +135,10 @@ class KernelFile:
 
         Reading on at an offset would join two texts of different instants.
         """
-        while len(content := os.pread(self.fd, self._buffer_bytes, 0)) == self._buffer_bytes:
-            if self._buffer_bytes >= LARGEST_FILE_BYTES:
+        while len(content := os.pread(self.fd, self.buffer_bytes, 0)) == self.buffer_bytes:
+            if self.buffer_bytes >= LARGEST_FILE_BYTES:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.name)
-            self._buffer_bytes *= 2
+            self.buffer_bytes *= 2
         return content
 
     def _open(self) -> None:
@@ -161,6 +166,47 @@ class KernelFile:
             os.close(fd)
 
 
+class Trace:
+    """What a value is made of, while it is made: the files that are read, for `Kept`."""
+
+    __slots__ = ("_at_hand", "texts", "until")
+
+    def __init__(self) -> None:
+        self.texts: dict[KernelFile, bytes] | None = None
+        """What was read; None while nothing is traced."""
+        self.until = FOR_EVER
+        """When a file that was missing is looked for again."""
+        self._at_hand: dict[KernelFile, bytes] = {}
+
+    def begin(self, at_hand: dict[KernelFile, bytes]) -> None:
+        """Note what is read from now on. Texts `at_hand`, just read, are not read again."""
+        assert self.texts is None, "one value's inputs would be lost to another's"
+        self.texts, self.until, self._at_hand = {}, FOR_EVER, at_hand
+
+    def end(self) -> None:
+        """Note nothing more."""
+        self.texts, self._at_hand = None, {}
+
+    def read(self, file: KernelFile) -> bytes:
+        """Do as `file.read`, and note it."""
+        assert self.texts is not None
+        text = self._at_hand.pop(file, None)
+        # A full buffer may be a cut text.
+        if text is None or len(text) == file.buffer_bytes:
+            text = file.read()
+        if self.texts.setdefault(file, text) != text:
+            self.spoil()
+        return text
+
+    def miss(self, until: float) -> None:
+        """Note that a file was missing, and is not looked for before `until`."""
+        self.until = min(self.until, until)
+
+    def spoil(self) -> None:
+        """Note that the value holds for this moment only."""
+        self.until = -FOR_EVER
+
+
 class CgroupDirectory:
     """One cgroup's directory, told apart from a later one of the same path by its inode.
 
@@ -168,13 +214,20 @@ class CgroupDirectory:
     (kernel 5.5, commit 40430452fd5d), so that a cgroup made anew has another one.
     """
 
-    __slots__ = ("_absent_until", "_clock", "_files", "budget", "device", "inode", "path")
+    __slots__ = ("_absent_until", "_clock", "_files", "_trace", "budget", "device", "inode", "path")
 
-    def __init__(self, path: str, budget: FileBudget, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str,
+        budget: FileBudget,
+        clock: Clock = time.monotonic,
+        trace: Trace | None = None,
+    ) -> None:
         """Raises CgroupGone where there is no such directory."""
         self.path = path
         self.budget = budget
         self._clock = clock
+        self._trace = Trace() if trace is None else trace
         self._files: dict[str, KernelFile] = {}
         self._absent_until: dict[str, float] = {}
         self.device, self.inode = _device_and_inode(path)
@@ -197,7 +250,7 @@ class CgroupDirectory:
         file = self._files.get(name)
         if file is None:
             file = self._files[name] = KernelFile(self, name)
-        return file.read()
+        return file.read() if self._trace.texts is None else self._trace.read(file)
 
     def read(self, name: str) -> Content:
         """Return the file `name`, or why there is nothing.
@@ -207,17 +260,20 @@ class CgroupDirectory:
         """
         absent_until = self._absent_until.get(name)
         if absent_until is not None and self._clock() < absent_until:
+            self._trace.miss(absent_until)
             return Missing.ABSENT
         try:
             content = self.read_or_raise(name)
         except CgroupGone:
             raise
         except FileNotFoundError:
-            self._absent_until[name] = self._clock() + ABSENT_SECONDS
+            absent_until = self._absent_until[name] = self._clock() + ABSENT_SECONDS
+            self._trace.miss(absent_until)
             return Missing.ABSENT
         except OSError as error:
             if error.errno in RUN_OUT:
                 raise
+            self._trace.spoil()
             return Missing.UNREADABLE
         if absent_until is not None:
             del self._absent_until[name]
@@ -239,12 +295,13 @@ class CgroupFiles:
         self._budget = budget
         self._clock = clock
         self._directories: dict[str, CgroupDirectory] = {}
+        self.trace = Trace()
 
     def directory(self, path: str) -> CgroupDirectory:
         """Return the directory `path`. Raises CgroupGone where there is none."""
         directory = self._directories.get(path)
         if directory is None:
-            directory = CgroupDirectory(path, self._budget, self._clock)
+            directory = CgroupDirectory(path, self._budget, self._clock, self.trace)
             self._directories[path] = directory
         return directory
 

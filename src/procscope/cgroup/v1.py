@@ -63,8 +63,8 @@ class MemoryV1:
         self.lineage = lineage
         self._charged = _charged_cgroups(lineage)
 
-    def memory(self) -> Memory:
-        """Return all of it. Raises CgroupGone.
+    def memory(self, *, with_swap: bool = True) -> Memory:
+        """Return all of it; without swap, that is ABSENT. Raises CgroupGone.
 
         `hierarchical_memory_limit` in `memory.stat` is the kernel's own smallest limit; where it
         is none, no ancestor needs to be asked. Who sets the limit it does not tell.
@@ -82,7 +82,7 @@ class MemoryV1:
         return Memory(
             limit=MemoryLimit(limit_bytes=limits[index], usage_bytes=usage),
             stat=_memory_stat(stat, kernel_bytes=read_count(own, "memory.kmem.usage_in_bytes")),
-            swap=self._swap(stat, limits[index], own_usage),
+            swap=self._swap(stat, limits[index], own_usage) if with_swap else Missing.ABSENT,
         )
 
     def _swap(self, stat: Mapping[str, int], memory_limit: Limit, memory_usage: int) -> Swap:

@@ -47,13 +47,13 @@ class MemoryV2:
 
     lineage: Lineage
 
-    def memory(self) -> Memory:
-        """Return all of it. Raises CgroupGone."""
+    def memory(self, *, with_swap: bool = True) -> Memory:
+        """Return all of it; without swap, that is ABSENT. Raises CgroupGone."""
         limit, usage = binding_limit(self.lineage.all, "memory.max", "memory.current")
         return Memory(
             limit=MemoryLimit(limit_bytes=limit, usage_bytes=usage),
             stat=_memory_stat(read_flat(self.lineage.own, "memory.stat")),
-            swap=self._swap(),
+            swap=self._swap() if with_swap else Missing.ABSENT,
         )
 
     def _swap(self) -> Swap:

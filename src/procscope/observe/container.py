@@ -6,11 +6,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
-from procscope.cgroup.model import CpuShare, Hugetlb, Memory, Missing, TaskCounts
+from procscope.cgroup.kept import Kept
+from procscope.cgroup.model import CpuShare, TaskCounts
 from procscope.containers.container import Container
 from procscope.ids import CpuId
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
@@ -61,7 +61,10 @@ class ContainerObserver:
         except OSError:
             self.close()
             raise
+        self._contents: dict[str, Kept[bytes]] = {}
+        self._share = cgroup.kept_share()
         self._visible: tuple[CpuId, ...] = ()
+        self._visible_of: tuple[CpuShare, tuple[CpuId, ...]] | None = None
         self._visible_at_ns = 0
         self._none_hidden_by_quota = False
         self._tasks = TaskCounts(0, 0, 0)
@@ -85,22 +88,26 @@ class ContainerObserver:
         self.sizes[name] = len(content)
         return content
 
-    def memory(self) -> Memory:
-        """Return limit, usage and statistics of memory and swap."""
-        return self.cgroup.memory()
+    def kept(self, name: str, make: Callable[[], bytes], beside: object) -> bytes:
+        """Return the content that `make` returns, made anew where a file that it reads has changed.
 
-    def hugetlb(self, page_size_name: str) -> Hugetlb | Literal[Missing.ABSENT]:
-        """Return the huge pages of one size, such as `2MB`."""
-        return self.cgroup.hugetlb(page_size_name)
+        `beside` is equal where everything else that it depends on is equal.
+        """
+        kept = self._contents.get(name)
+        if kept is None:
+            kept = self._contents[name] = self.cgroup.kept()
+        return kept.get(make, beside)
 
     def visible_cpus(self) -> tuple[CpuId, ...]:
         """Return the CPUs that the container sees, sorted, never none."""
         now_ns = time.monotonic_ns()
         if not self._visible or now_ns - self._visible_at_ns > _VISIBLE_NS:
-            share = self.cgroup.cpu_share()
+            share = self._share.get(self.cgroup.cpu_share)
             online = self._host.online_cpus()
-            self._visible = visible_cpus(share, online, self._cpu_count)
-            self._none_hidden_by_quota = self._visible == _without_quota(share, online)
+            if self._visible_of != (share, online):
+                self._visible = visible_cpus(share, online, self._cpu_count)
+                self._none_hidden_by_quota = self._visible == _without_quota(share, online)
+                self._visible_of = share, online
             self._visible_at_ns = now_ns
         return self._visible
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from procscope.cgroup.files import FileBudget, open_for_reading
 from procscope.ids import CpuId
@@ -30,6 +30,11 @@ STEADY_NS = 500 * _NS_PER_MS
 _FIRST_READ_BYTES = 65536
 _ONLINE = "devices/system/cpu/online"
 _OVERCOMMIT_RATIO = "sys/vm/overcommit_ratio"
+_IN_ONE_PIECE = ("/meminfo", "/stat")
+"""Made by one call of show(): seq_read_iter() in the kernel's `fs/seq_file.c` makes its buffer as
+large as that takes. Of others it gives what fits, and the end has to be looked for."""
+
+_Parsed = TypeVar("_Parsed")
 
 
 class SharedSnapshots(Protocol):
@@ -50,13 +55,20 @@ class SharedSnapshots(Protocol):
 @dataclass(slots=True)
 class _Snapshot:
     fd: int
+    in_one_piece: bool = False
+    """Whether the kernel gives all of it to a read that has room for more."""
     content: bytes = b""
     read_at_ns: int | None = None
     length: int = 0
     """Of the last content, also where that is not kept here."""
+    parsed: Any = None
+    """What `content` says; None while nobody has asked."""
 
     def read(self) -> bytes:
-        content = read_whole(self.fd, max(self.length + 1024, 4096))
+        size_hint = max(self.length + 1024, 4096)
+        content = os.pread(self.fd, size_hint, 0) if self.in_one_piece else b""
+        if not content or len(content) == size_hint:
+            content = read_whole(self.fd, size_hint)
         self.length = len(content)
         return content
 
@@ -78,12 +90,17 @@ class HostFiles:
         self._shared = shared
         self._budget = FileBudget() if budget is None else budget
         self._snapshots: dict[str, _Snapshot] = {}
-        self._online_text = b""
-        self._online: tuple[CpuId, ...] = ()
 
     def read_proc(self, name: str, *, max_age_ns: int = MOVING_NS) -> bytes:
         """Return `/proc/NAME`, at most `max_age_ns` old. Raises OSError."""
         return self._read(f"{self.proc}/{name}", max_age_ns)
+
+    def parsed(self, name: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+        """Return what `parse`, always the same, makes of `/proc/NAME`, at most `STEADY_NS` old.
+
+        The same object as long as the text is the same. Raises OSError, and what `parse` raises.
+        """
+        return self._parsed(f"{self.proc}/{name}", parse)
 
     def read_sys(self, name: str, *, max_age_ns: int = STEADY_NS) -> bytes:
         """Return `/sys/NAME`, at most `max_age_ns` old. Raises OSError."""
@@ -101,16 +118,12 @@ class HostFiles:
 
     def online_cpus(self) -> tuple[CpuId, ...]:
         """Return the CPUs that are online, sorted. Raises OSError, ValueError."""
-        text = self.read_sys(_ONLINE)
-        if text != self._online_text:
-            self._online = parse_cpulist(text.decode("ascii"))
-            self._online_text = text
-        return self._online
+        return self._parsed(f"{self.sys}/{_ONLINE}", _parse_online)
 
     def overcommit_ratio(self) -> int:
         """Return `vm.overcommit_ratio` in per cent; the kernel's default where it is unreadable."""
         try:
-            return int(self.read_proc(_OVERCOMMIT_RATIO, max_age_ns=STEADY_NS))
+            return self.parsed(_OVERCOMMIT_RATIO, int)
         except (OSError, ValueError):
             return 50
 
@@ -123,12 +136,25 @@ class HostFiles:
     def _read(self, path: str, max_age_ns: int) -> bytes:
         if self._shared is not None and max_age_ns <= MOVING_NS:
             return self._read_shared(self._shared, path, max_age_ns)
+        return self._own(path, max_age_ns).content
+
+    def _own(self, path: str, max_age_ns: int) -> _Snapshot:
+        """Return this process's snapshot, read anew where it is too old."""
         now_ns = time.monotonic_ns()
         snapshot = self._snapshot(path)
         if snapshot.read_at_ns is None or now_ns - snapshot.read_at_ns > max_age_ns:
-            snapshot.content = snapshot.read()
+            content = snapshot.read()
+            if content != snapshot.content:
+                snapshot.content, snapshot.parsed = content, None
             snapshot.read_at_ns = now_ns
-        return snapshot.content
+        return snapshot
+
+    def _parsed(self, path: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
+        snapshot = self._own(path, STEADY_NS)
+        if snapshot.parsed is None:
+            snapshot.parsed = parse(snapshot.content)
+        parsed: _Parsed = snapshot.parsed
+        return parsed
 
     def _read_shared(self, shared: SharedSnapshots, path: str, max_age_ns: int) -> bytes:
         content = shared.recent(path, max_age_ns)
@@ -142,8 +168,14 @@ class HostFiles:
     def _snapshot(self, path: str) -> _Snapshot:
         snapshot = self._snapshots.get(path)
         if snapshot is None:
-            snapshot = self._snapshots[path] = _Snapshot(open_for_reading(path, self._budget))
+            snapshot = self._snapshots[path] = _Snapshot(
+                open_for_reading(path, self._budget), path.endswith(_IN_ONE_PIECE)
+            )
         return snapshot
+
+
+def _parse_online(text: bytes) -> tuple[CpuId, ...]:
+    return parse_cpulist(text.decode("ascii"))
 
 
 def read_whole(fd: int, size_hint: int = _FIRST_READ_BYTES) -> bytes:

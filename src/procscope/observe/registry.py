@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from procscope.cgroup.model import Hugetlb, Missing, Swap
+from procscope.ids import CpuId
 from procscope.observe.container import ContainerObserver
 from procscope.observe.host import STEADY_NS, HostFiles
 from procscope.views import (
@@ -21,7 +23,7 @@ from procscope.views import (
     swaps,
     uptime,
 )
-from procscope.views.hugepage import default_size_name
+from procscope.views.hugepage import size_name
 from procscope.views.swap import swap_space
 
 Render = Callable[[HostFiles, ContainerObserver], bytes]
@@ -39,24 +41,58 @@ class View:
     """An OSError is what the container is to see, as from the kernel; else it gets the host's."""
 
 
+_MOST_CUTS = 16
 _READER = 1
 """Whoever reads would be running on a machine of its own; here it sleeps until it is answered."""
 
 
 def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
-    host_meminfo = host.read_proc("meminfo")
-    hugetlb = container.hugetlb(default_size_name(host_meminfo))
-    return meminfo.render(host_meminfo, container.memory(), hugetlb, host.overcommit_ratio())
+    of_host = host.parsed("meminfo", meminfo.parse)
+    overcommit_ratio = host.overcommit_ratio()
+
+    def make() -> bytes:
+        cgroup, now = container.cgroup, of_host
+        memory = cgroup.memory(with_swap=of_host.swap_total_bytes > 0)
+        if memory.stat.unevictable_bytes:
+            # How much is locked is nothing that an administrator sets.
+            cgroup.spoil()
+            now = meminfo.parse(host.read_proc("meminfo"))
+        hugetlb: Hugetlb | Literal[Missing.ABSENT] = Missing.ABSENT
+        if of_host.huge_pages:
+            hugetlb = cgroup.hugetlb(size_name(of_host.huge_page_kb))
+        return meminfo.render(now, memory, hugetlb, overcommit_ratio)
+
+    return container.kept("meminfo", make, (of_host, overcommit_ratio))
 
 
 def _swaps(host: HostFiles, container: ContainerObserver) -> bytes:
-    host_total_bytes = meminfo.host_swap_total_bytes(host.read_proc("meminfo"))
-    space = swap_space(container.memory().swap, host_total_bytes)
-    return swaps.render(host.read_proc("swaps"), space)
+    of_host = host.read_proc("swaps", max_age_ns=STEADY_NS)
+    host_total_bytes = host.parsed("meminfo", meminfo.parse).swap_total_bytes
+    swap: Swap = Missing.ABSENT
+    if host_total_bytes:
+        swap = container.cgroup.memory().swap
+    return swaps.render(of_host, swap_space(swap, host_total_bytes))
 
 
 def _cpuinfo(host: HostFiles, container: ContainerObserver) -> bytes:
-    return cpuinfo.render(host.read_proc("cpuinfo", max_age_ns=STEADY_NS), container.visible_cpus())
+    cuts = host.parsed("cpuinfo", _CpuinfoCuts)
+    return cuts.of(container.visible_cpus())
+
+
+class _CpuinfoCuts:
+    """One text of the host's, and what was lately made of it for sets of CPUs."""
+
+    def __init__(self, of_host: bytes) -> None:
+        self._of_host = of_host
+        self._cuts: dict[tuple[CpuId, ...], bytes] = {}
+
+    def of(self, visible: tuple[CpuId, ...]) -> bytes:
+        cut = self._cuts.get(visible)
+        if cut is None:
+            if len(self._cuts) >= _MOST_CUTS:
+                self._cuts.clear()
+            cut = self._cuts[visible] = cpuinfo.render(self._of_host, visible)
+        return cut
 
 
 def _stat(host: HostFiles, container: ContainerObserver) -> bytes:
@@ -79,7 +115,11 @@ def _loadavg(host: HostFiles, container: ContainerObserver) -> bytes:
 
 
 def _diskstats(host: HostFiles, container: ContainerObserver) -> bytes:
-    return diskstats.render(host.read_proc("diskstats"), container.cgroup.io())
+    # Only the names of the disks are taken from it.
+    of_host = host.read_proc("diskstats", max_age_ns=STEADY_NS)
+    return container.kept(
+        "diskstats", lambda: diskstats.render(of_host, container.cgroup.io()), of_host
+    )
 
 
 def _slabinfo(host: HostFiles, container: ContainerObserver) -> bytes:

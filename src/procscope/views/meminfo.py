@@ -9,7 +9,7 @@ because a number of the host's memory in use would tell of other containers. Tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -38,7 +38,7 @@ _Fields = dict[bytes, int]
 
 
 def render(
-    host_meminfo: bytes,
+    host: HostMemory,
     memory: Memory,
     hugetlb: Hugetlb | Literal[Missing.ABSENT],
     overcommit_ratio: int,
@@ -49,31 +49,19 @@ def render(
     parts (Active, Inactive, Slab) is their sum here too. Without a limit, or with one above the
     host, MemTotal is the host's. `overcommit_ratio` is vm.overcommit_ratio in percent; `hugetlb`
     is of the default page size.
-
-    Raises ValueError where the file is not lines of `Name: number`, or has no MemTotal.
     """
-    host = _parse(host_meminfo)
     layout = host.layout
-    total_kb = host.required_number(b"MemTotal")
+    total_kb = host.total_kb
     if not isinstance(memory.limit.limit_bytes, Missing):
         total_kb = min(total_kb, memory.limit.limit_bytes // KIB)
-    swap = swap_space(memory.swap, host.number(b"SwapTotal") * KIB)
+    swap = swap_space(memory.swap, host.swap_total_bytes)
     fields = _memory_fields(memory.stat, total_kb)
     fields |= _free_fields(memory, total_kb)
     fields |= _swap_fields(memory.stat, swap, total_kb, overcommit_ratio)
     fields |= _huge_page_fields(hugetlb, host)
-    fields[b"Mlocked"] = min(host.number(b"Mlocked"), fields[b"Unevictable"])
-    for name in layout.hardware:
-        fields[name] = host.number(name)
+    fields[b"Mlocked"] = min(host.mlocked_kb, fields[b"Unevictable"])
+    fields.update(zip(layout.hardware, host.hardware, strict=True))
     return layout.template % tuple([fields.get(name, 0) for name in layout.names])
-
-
-def host_swap_total_bytes(host_meminfo: bytes) -> int:
-    """Return the host's swap space, from which `swap_space` makes the container's.
-
-    Raises ValueError where the file is not lines of `Name: number`.
-    """
-    return _parse(host_meminfo).number(b"SwapTotal") * KIB
 
 
 def _memory_fields(stat: MemoryStat, total_kb: int) -> _Fields:
@@ -148,15 +136,14 @@ def _swap_fields(
     }
 
 
-def _huge_page_fields(hugetlb: Hugetlb | Literal[Missing.ABSENT], host: _HostFile) -> _Fields:
+def _huge_page_fields(hugetlb: Hugetlb | Literal[Missing.ABSENT], host: HostMemory) -> _Fields:
     """Return the pool of huge pages; it is beside the memory limit, not below it.
 
     Without the controller nothing is known of what the container uses: no field, so 0.
     """
-    page_kb = host.number(b"Hugepagesize")
+    page_kb, total = host.huge_page_kb, host.huge_pages
     if isinstance(hugetlb, Missing) or page_kb == 0:
         return {}
-    total = host.number(b"HugePages_Total")
     if not isinstance(hugetlb.limit_bytes, Missing):
         total = min(total, hugetlb.limit_bytes // (page_kb * KIB))
     used = -(-hugetlb.usage_bytes // (page_kb * KIB))
@@ -180,38 +167,56 @@ class _Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class _HostFile:
+class HostMemory:
+    """What a container's file takes from the host's, equal as long as none of it has changed.
+
+    What a kernel does not tell is 0.
+    """
+
     layout: _Layout
-    numbers: list[bytes]
-    """One for each of the layout's names, as they stand in the file."""
-
-    def number(self, name: bytes) -> int:
-        """Return a field; 0 where this kernel has none."""
-        return self.required_number(name) if name in self.layout.place else 0
-
-    def required_number(self, name: bytes) -> int:
-        """Return a field; raises ValueError where there is none."""
-        place = self.layout.place.get(name)
-        if place is None:
-            raise ValueError(f"not a meminfo file: no {name.decode()}")
-        return unsigned(self.numbers[place])
+    total_kb: int
+    swap_total_bytes: int
+    huge_pages: int
+    huge_page_kb: int
+    """The default size."""
+    hardware: tuple[int, ...]
+    """One number for each of the layout's names of hardware."""
+    mlocked_kb: int = field(compare=False)
+    """It changes at any time, and says something to who has unevictable memory only."""
 
 
 _NUMBERS_AND_BLANKS = b"0123456789 "
 
 
-def _parse(host_meminfo: bytes) -> _HostFile:
-    """Return the host's fields.
+def parse(host_meminfo: bytes) -> HostMemory:
+    """Return what is needed of the host's file.
 
-    Most of the time of a read is in the text. So the numbers are converted only when they are
-    asked for, and the layout is worked out once for all reads with the same names and units.
+    Most of the time is in the text. So the numbers are converted only where they are needed, and
+    the layout is worked out once for all texts with the same names and units.
+
+    Raises ValueError where the file is not lines of `Name: number`, or has no MemTotal.
     """
     words = host_meminfo.replace(b" kB\n", b"\n").split()
     names, numbers = tuple(words[::2]), words[1::2]
     layout = _layout(names, host_meminfo.translate(None, _NUMBERS_AND_BLANKS))
     if len(numbers) != len(names):
         raise ValueError("not a meminfo file: the last line has no number")
-    return _HostFile(layout, numbers)
+    place = layout.place
+
+    def number(name: bytes) -> int:
+        return unsigned(numbers[place[name]]) if name in place else 0
+
+    if b"MemTotal" not in place:
+        raise ValueError("not a meminfo file: no MemTotal")
+    return HostMemory(
+        layout=layout,
+        total_kb=number(b"MemTotal"),
+        swap_total_bytes=number(b"SwapTotal") * KIB,
+        huge_pages=number(b"HugePages_Total"),
+        huge_page_kb=number(b"Hugepagesize"),
+        hardware=tuple([number(name) for name in layout.hardware]),
+        mlocked_kb=number(b"Mlocked"),
+    )
 
 
 @lru_cache(maxsize=8)

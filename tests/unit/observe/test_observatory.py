@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.containers.container import Container
+from procscope.observe import host as host_module
 from procscope.observe import observatory as module
 from procscope.observe.container import ContainerObserver
-from procscope.observe.host import HostFiles
+from procscope.observe.host import MOVING_NS, HostFiles
 from procscope.observe.observatory import Observatory
 from procscope.observe.records import RecordStore
 from procscope.observe.registry import VIEWS, View
@@ -60,6 +62,43 @@ def test_what_the_host_has_not_nobody_reads(observatory: Observatory) -> None:
 def test_a_container_reads_its_limit(host: FakeHost, observatory: Observatory) -> None:
     assert mem_total_kb(observatory, host.add_container("c")) == 64 * 1024
     assert host.fallbacks == []
+
+
+def test_a_changed_limit_shows_at_once(host: FakeHost, observatory: Observatory) -> None:
+    container = host.add_container("c")
+    assert mem_total_kb(observatory, container) == 64 * 1024
+    assert mem_total_kb(observatory, container) == 64 * 1024
+    (host.cgroups / "c" / "memory.max").write_text(f"{32 * MIB}\n")
+    assert mem_total_kb(observatory, container) == 32 * 1024
+
+
+def test_swap_that_the_host_is_given_shows(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the host has none, nobody asks how much of it the container may use."""
+    container = host.add_container("c")
+    for name, content in (("memory.swap.current", "4096\n"), ("memory.swap.max", "8192\n")):
+        (host.cgroups / "c" / name).write_text(content)
+    (host.root / "proc/swaps").write_text("Filename\t\t\t\tType\n")
+    assert b"SwapTotal:             0 kB\n" in observatory.render(VIEWS["meminfo"], container)
+    assert observatory.render(VIEWS["swaps"], container).count(b"\n") == 1
+    with_swap = MEMINFO.replace("SwapTotal:             0", "SwapTotal:          1024")
+    (host.root / "proc/meminfo").write_text(with_swap)
+    monkeypatch.setattr(host_module, "STEADY_NS", -1)
+    assert b"SwapTotal:             8 kB\n" in observatory.render(VIEWS["meminfo"], container)
+    assert observatory.render(VIEWS["swaps"], container).split()[-3:-1] == [b"8", b"4"]
+
+
+def test_locked_memory_is_bounded_by_what_the_host_has_locked_now(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    container = host.add_container("c")
+    (host.cgroups / "c" / "memory.stat").write_text("unevictable 8192\n")
+    for locked_kb in (0, 4, 100):
+        (host.root / "proc/meminfo").write_text(f"{MEMINFO}Mlocked: {locked_kb} kB\n")
+        time.sleep(2 * MOVING_NS / 1e9)
+        view = observatory.render(VIEWS["meminfo"], container)
+        assert f"Mlocked:        {min(locked_kb, 8):8d} kB\n".encode() in view
 
 
 @pytest.mark.parametrize(

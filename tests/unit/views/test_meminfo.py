@@ -79,22 +79,21 @@ def rendered(
     hugetlb: Hugetlb | Literal[Missing.ABSENT] = Missing.ABSENT,
     overcommit_ratio: int = 50,
 ) -> dict[str, int]:
-    return parsed(meminfo.render(host, container, hugetlb, overcommit_ratio))
+    return parsed(meminfo.render(meminfo.parse(host), container, hugetlb, overcommit_ratio))
 
 
 @pytest.mark.parametrize("host", RECORDED)
 def test_layout_reproduces_the_host_file_to_the_byte(host: str) -> None:
     """Filled with the host's own numbers, the layout gives the kernel's own text."""
     content = read(host, "meminfo")
-    host_file = meminfo._parse(content)
-    numbers = tuple(int(number) for number in host_file.numbers)
-    assert host_file.layout.template % numbers == content
+    numbers = tuple(int(line.split()[1]) for line in content.splitlines())
+    assert meminfo.parse(content).layout.template % numbers == content
 
 
 @pytest.mark.parametrize("host", RECORDED)
 def test_names_order_and_units_are_the_host_files(host: str) -> None:
     content = read(host, "meminfo")
-    view = meminfo.render(content, memory(256 * MIB), Missing.ABSENT, 50)
+    view = meminfo.render(meminfo.parse(content), memory(256 * MIB), Missing.ABSENT, 50)
     assert [line.split()[::2] for line in view.splitlines()] == [
         line.split()[::2] for line in content.splitlines()
     ]
@@ -220,7 +219,7 @@ def test_huge_pages_follow_the_controller_bounded_by_the_host() -> None:
 def test_swap(swap: Swap, total: int, used: int) -> None:
     view = rendered(memory(256 * MIB, swap=swap))
     assert (view["SwapTotal"], view["SwapTotal"] - view["SwapFree"]) == (total, used)
-    space = swap_space(swap, meminfo.host_swap_total_bytes(HOST))
+    space = swap_space(swap, meminfo.parse(HOST).swap_total_bytes)
     assert (space.total_bytes // 1024, space.used_bytes // 1024) == (total, used)
 
 
@@ -257,7 +256,7 @@ GARBAGE = st.binary(max_size=80) | st.lists(
 def test_garbage_is_a_value_error_or_a_whole_file(garbage: bytes, after: bool) -> None:
     content = HOST + garbage if after else garbage
     try:
-        view = meminfo.render(content, memory(256 * MIB), Missing.ABSENT, 50)
+        view = meminfo.render(meminfo.parse(content), memory(256 * MIB), Missing.ABSENT, 50)
     except ValueError:
         return
     assert b"MemTotal:" in view

@@ -59,10 +59,10 @@ def test_a_header_that_is_not_the_kernels_is_replaced(garbage: bytes) -> None:
 )
 def test_same_total_and_used_as_meminfo(limit: int | Missing, used_bytes: int, host: str) -> None:
     swap = SwapV2(limit if isinstance(limit, int) else Missing.UNLIMITED, used_bytes)
-    host_meminfo = read(host, "meminfo")
-    view = meminfo.render(host_meminfo, memory(MIB, swap=swap), Missing.ABSENT, 50)
+    host_memory = meminfo.parse(read(host, "meminfo"))
+    view = meminfo.render(host_memory, memory(MIB, swap=swap), Missing.ABSENT, 50)
     fields = {line.split()[0]: int(line.split()[1]) for line in view.splitlines()}
-    space = swap_space(swap, meminfo.host_swap_total_bytes(host_meminfo))
+    space = swap_space(swap, host_memory.swap_total_bytes)
     lines = swaps.render(HEADER, space).splitlines()[1:]
     shown = [tuple(int(number) for number in line.split()[2:4]) for line in lines]
     total, free = fields[b"SwapTotal:"], fields[b"SwapFree:"]

@@ -26,12 +26,12 @@ def write_container(folder: Path, host: str, shown: tuple[CpuId, ...]) -> None:
     """256 MiB of which 100 are used, 64 MiB of swap; one CPU busy for 20 s and throttled for 5."""
     used = MemoryStat(anon_bytes=60 * MIB, file_bytes=30 * MIB, inactive_file_bytes=20 * MIB)
     limit = memory(256 * MIB, 100 * MIB, used, SwapV2(64 * MIB, 16 * MIB))
-    host_meminfo = read(host, "meminfo")
+    host_memory = meminfo.parse(read(host, "meminfo"))
     ledger = advance(None, usage(20 * SECOND_NS, 0, 5 * SECOND_NS), shown, AGE_NS, per_cpu=False)
     io = IoCounters(read_bytes=64 * MIB, write_bytes=MIB, reads=100, writes=10)
-    space = swap_space(limit.swap, meminfo.host_swap_total_bytes(host_meminfo))
+    space = swap_space(limit.swap, host_memory.swap_total_bytes)
     views = {
-        "meminfo": meminfo.render(host_meminfo, limit, Missing.ABSENT, 50),
+        "meminfo": meminfo.render(host_memory, limit, Missing.ABSENT, 50),
         "swaps": swaps.render(read(host, "swaps"), space),
         "stat": stat.render(read(host, "stat"), ledger, shown, 2, 1),
         "uptime": uptime.render(AGE_NS, ledger, shown),
@@ -67,7 +67,7 @@ def test_psutil_memory() -> None:
 
 def test_psutil_swap(container: str) -> None:
     found = psutil.swap_memory()
-    if meminfo.host_swap_total_bytes(read(container, "meminfo")):
+    if meminfo.parse(read(container, "meminfo")).swap_total_bytes:
         assert (found.total, found.used) == (64 * MIB, 16 * MIB)
     else:
         assert (found.total, found.used) == (0, 0)
@@ -132,7 +132,9 @@ def test_a_container_as_large_as_the_host_reads_the_same(
     every = cpus(*range(read(host, "cpuinfo").count(b"processor\t")))
     write_container(seen, host, every)
     (seen / "meminfo").write_bytes(
-        meminfo.render(read(host, "meminfo"), memory(Missing.UNLIMITED), Missing.ABSENT, 50)
+        meminfo.render(
+            meminfo.parse(read(host, "meminfo")), memory(Missing.UNLIMITED), Missing.ABSENT, 50
+        )
     )
     assert facts(seen) == facts(real)
     assert (seen / "cpuinfo").read_bytes() == (real / "cpuinfo").read_bytes()
