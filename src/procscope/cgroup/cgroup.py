@@ -94,6 +94,10 @@ class Cgroup:
         """Return where `cpu_share` is kept."""
         return Kept(self._files.trace, self._budget, self._clock)
 
+    def kept_usage(self) -> Kept[CpuUsage]:
+        """Return where `cpu_usage` is kept."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
     def spoil(self) -> None:
         """What is being made is not to be kept: it has an input that is not read here."""
         self._files.trace.spoil()
@@ -109,12 +113,15 @@ class Cgroup:
             quota=self._quota.quota() if self._quota else Missing.UNLIMITED,
         )
 
-    def cpu_usage(self) -> CpuUsage:
-        """Return the CPU time used and withheld since the cgroup was made."""
+    def cpu_usage(self, *, of_each_cpu: bool = False) -> CpuUsage:
+        """Return the CPU time used and withheld since the cgroup was made.
+
+        That of each CPU is two files more, and not told unless it is wanted.
+        """
         throttled_ns = self._quota.throttled_ns() if self._quota else 0
         if self._usage is None:
             return CpuUsage(0, 0, 0, throttled_ns, None)
-        return self._usage.usage(throttled_ns)
+        return self._usage.usage(throttled_ns, of_each_cpu=of_each_cpu)
 
     def cpu_time_ns(self) -> int | None:
         """Return the CPU time used by all in the cgroup; None where nothing counts it."""

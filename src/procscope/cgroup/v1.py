@@ -202,7 +202,7 @@ class CpuUsageV1:
     lineage: Lineage
     user_hz: int
 
-    def usage(self, throttled_ns: int) -> CpuUsage:
+    def usage(self, throttled_ns: int, *, of_each_cpu: bool) -> CpuUsage:
         """Return the CPU time used. Raises CgroupGone.
 
         Each CPU's user and system time are samples since kernel 5.17 (commit dd02d4234c9a): a
@@ -211,7 +211,7 @@ class CpuUsageV1:
         corrected there by the time that really passed (`cpuacct_stats_show()`), so they are taken
         from it.
         """
-        per_cpu = self._per_cpu()
+        per_cpu = self._per_cpu() if of_each_cpu else None
         stat = read_flat(self.lineage.own, "cpuacct.stat")
         user_ns = stat.get("user", 0) * _NS_PER_SECOND // self.user_hz
         system_ns = stat.get("system", 0) * _NS_PER_SECOND // self.user_hz

@@ -152,13 +152,14 @@ class CpuUsageV2:
         usec = self._stat().get("usage_usec")
         return None if usec is None else usec * _NS_PER_USEC
 
-    def usage(self, throttled_ns: int) -> CpuUsage:
-        """Return the CPU time used. Raises CgroupGone.
+    def usage(self, throttled_ns: int, *, of_each_cpu: bool) -> CpuUsage:
+        """Return the CPU time used; v2 does not tell that of each CPU. Raises CgroupGone.
 
         `user_usec` holds the niced time too (`__cgroup_account_cputime_field()` counts it in
         both); kernels of 6.12 and later have `nice_usec`. The user time is scaled to the exact run
         time and the niced time is not, so that their difference could fall below 0.
         """
+        del of_each_cpu
         stat = self._stat()
         user_usec = stat.get("user_usec", 0)
         nice_usec = min(stat.get("nice_usec", 0), user_usec)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
 from procscope.cgroup.kept import Kept
-from procscope.cgroup.model import CpuShare, TaskCounts
+from procscope.cgroup.model import CpuShare, CpuUsage, TaskCounts
 from procscope.containers.container import Container
 from procscope.ids import CpuId
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
@@ -30,6 +30,7 @@ _TASKS_NS = 200 * _NS_PER_MS
 _NO_RECORD_NS = 1000 * _NS_PER_MS
 _UNREADABLE_PATIENCE_NS = 500 * _NS_PER_MS
 """A write is cut for a reader beside it as long as the writer's CPU does something else."""
+_MOST_KEPT_ROWS = 16
 _MAX_COUNTED_THREADS = 128
 """A container with more is not walked at a read; its counts are the sampler's."""
 
@@ -63,6 +64,9 @@ class ContainerObserver:
             raise
         self._contents: dict[str, Kept[bytes]] = {}
         self._share = cgroup.kept_share()
+        self._usage = cgroup.kept_usage()
+        self._ledger: CpuLedger | None = None
+        """What this process has last written into the record, unless that is very long."""
         self._visible: tuple[CpuId, ...] = ()
         self._visible_of: tuple[CpuShare, tuple[CpuId, ...]] | None = None
         self._visible_at_ns = 0
@@ -123,37 +127,51 @@ class ContainerObserver:
         """Return the CPU time of `visible`, handed out up to now and written down."""
         if self._record is None:
             self._record = self._open_record()
-        if self._record is None:
+        record = self._record
+        if record is None:
             return self._advance(None, visible)
         ledger = None
         for patience_ns in (LOCK_PATIENCE_NS, _UNREADABLE_PATIENCE_NS):
-            with self._record.ledger_lock(patience_ns) as locked:
-                ledger = CpuLedger.from_bytes(self._record.read_ledger() or b"")
-                if locked:
-                    return self._hand_out(self._record, ledger, visible)
+            if record.lock_ledger(patience_ns):
+                try:
+                    return self._hand_out(record, visible)
+                finally:
+                    record.unlock_ledger()
+            ledger = CpuLedger.from_bytes(record.read_ledger() or b"")
             if ledger is not None and ledger.columns.keys() >= set(visible):
                 # The holder of the lock hands out its own share of the time since then. What was
                 # handed out beside it could be more than the next read tells.
                 return ledger
         return self._advance(ledger, visible)
 
-    def _hand_out(
-        self, record: Record, ledger: CpuLedger | None, visible: tuple[CpuId, ...]
-    ) -> CpuLedger:
+    def _hand_out(self, record: Record, visible: tuple[CpuId, ...]) -> CpuLedger:
         """Advance and write; where that cannot be, the next read does it from the same mark."""
+        ledger = self._ledger
+        if ledger is None or not record.ledger_is_known():
+            ledger = CpuLedger.from_bytes(record.read_ledger() or b"")
         ledger = self._advance(ledger, visible)
-        with self._reported():
+        self._ledger = None
+        try:
             record.write_ledger(ledger.to_bytes())
+        except CgroupGone:
+            raise
+        except OSError as error:
+            self._report(error)
+        else:
+            if len(ledger.columns) <= _MOST_KEPT_ROWS:
+                self._ledger = ledger
         return ledger
 
     def _advance(self, ledger: CpuLedger | None, visible: tuple[CpuId, ...]) -> CpuLedger:
-        return advance(
-            ledger,
-            self.cgroup.cpu_usage(),
-            visible,
-            self.age_ns(),
-            per_cpu=self._none_hidden_by_quota,
-        )
+        per_cpu = self._none_hidden_by_quota
+        usage = self._usage.get(self._cpu_usage_of_each if per_cpu else self._cpu_usage, per_cpu)
+        return advance(ledger, usage, visible, self.age_ns(), per_cpu=per_cpu)
+
+    def _cpu_usage(self) -> CpuUsage:
+        return self.cgroup.cpu_usage()
+
+    def _cpu_usage_of_each(self) -> CpuUsage:
+        return self.cgroup.cpu_usage(of_each_cpu=True)
 
     def task_counts(self) -> TaskCounts:
         """Return the container's threads by state, a fraction of a second old at most.

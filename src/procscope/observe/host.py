@@ -21,12 +21,15 @@ from typing import Any, Protocol, TypeVar
 from procscope.cgroup.files import FileBudget, open_for_reading
 from procscope.ids import CpuId
 from procscope.linux.cpulist import parse_cpulist
+from procscope.observe.hostmemory import HostMemoryFile
+from procscope.views.meminfo import HostMemory
 
 _NS_PER_MS = 1_000_000
 MOVING_NS = 5 * _NS_PER_MS
 """How long a snapshot of a file with moving counters is good."""
 STEADY_NS = 500 * _NS_PER_MS
 """How long one of what changes with hotplug or by an administrator's hand is good."""
+_NEVER_NS = -(1 << 62)
 _FIRST_READ_BYTES = 65536
 _ONLINE = "devices/system/cpu/online"
 _OVERCOMMIT_RATIO = "sys/vm/overcommit_ratio"
@@ -58,7 +61,7 @@ class _Snapshot:
     in_one_piece: bool = False
     """Whether the kernel gives all of it to a read that has room for more."""
     content: bytes = b""
-    read_at_ns: int | None = None
+    read_at_ns: int = _NEVER_NS
     length: int = 0
     """Of the last content, also where that is not kept here."""
     parsed: Any = None
@@ -90,10 +93,21 @@ class HostFiles:
         self._shared = shared
         self._budget = FileBudget() if budget is None else budget
         self._snapshots: dict[str, _Snapshot] = {}
+        self._memory = HostMemoryFile(
+            lambda: self._snapshot(f"{proc}/meminfo").read(), MOVING_NS, STEADY_NS
+        )
 
     def read_proc(self, name: str, *, max_age_ns: int = MOVING_NS) -> bytes:
         """Return `/proc/NAME`, at most `max_age_ns` old. Raises OSError."""
         return self._read(f"{self.proc}/{name}", max_age_ns)
+
+    def memory(self) -> HostMemory:
+        """Return how much memory, swap and huge pages there are; equal while that is the same.
+
+        At most `MOVING_NS` old; what the hardware tells beside it, `STEADY_NS`. Nobody else is told
+        of what is read for it, since nothing in it counts. Raises OSError, ValueError.
+        """
+        return self._memory.now()
 
     def parsed(self, name: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
         """Return what `parse`, always the same, makes of `/proc/NAME`, at most `STEADY_NS` old.
@@ -142,7 +156,7 @@ class HostFiles:
         """Return this process's snapshot, read anew where it is too old."""
         now_ns = time.monotonic_ns()
         snapshot = self._snapshot(path)
-        if snapshot.read_at_ns is None or now_ns - snapshot.read_at_ns > max_age_ns:
+        if now_ns - snapshot.read_at_ns > max_age_ns:
             content = snapshot.read()
             if content != snapshot.content:
                 snapshot.content, snapshot.parsed = content, None
@@ -150,9 +164,12 @@ class HostFiles:
         return snapshot
 
     def _parsed(self, path: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
-        snapshot = self._own(path, STEADY_NS)
-        if snapshot.parsed is None:
-            snapshot.parsed = parse(snapshot.content)
+        snapshot = self._snapshots.get(path)
+        now_ns = time.monotonic_ns()
+        if snapshot is None or snapshot.parsed is None or now_ns - snapshot.read_at_ns > STEADY_NS:
+            snapshot = self._own(path, STEADY_NS)
+            if snapshot.parsed is None:
+                snapshot.parsed = parse(snapshot.content)
         parsed: _Parsed = snapshot.parsed
         return parsed
 

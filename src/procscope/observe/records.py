@@ -67,6 +67,8 @@ class Record:
     def __init__(self, path: str, *, create: bool, budget: FileBudget | None = None) -> None:
         """Raises OSError, also where a disk is too full for the record to be ever written."""
         self._path = path
+        self._known_ledger = b""
+        """The block of the ledger that this process has last read or written whole, or nothing."""
         self._budget = FileBudget() if budget is None else budget
         self.fd = open_within(self._budget, path, os.O_RDWR | (os.O_CREAT if create else 0))
         self._budget.add(self)
@@ -130,29 +132,56 @@ class Record:
 
     def read_ledger(self) -> bytes | None:
         """Return the ledger; None where there is none yet."""
-        return self._read(_LEDGER_OFFSET, 4096)
+        payload = self._read(_LEDGER_OFFSET, 4096)
+        self._known_ledger = b"" if payload is None else _block_of(payload)
+        return payload
 
-    def write_ledger(self, block: bytes) -> None:
+    def write_ledger(self, payload: bytes) -> None:
         """Replace the ledger. Only with `ledger_lock` held."""
-        self._write(_LEDGER_OFFSET, block)
+        block = _block_of(payload)
+        self._known_ledger = b""
+        os.pwrite(self._opened(), block, _LEDGER_OFFSET)
+        self._known_ledger = block
+
+    def ledger_is_known(self) -> bool:
+        """Whether the ledger is what this process has last read or written, byte for byte."""
+        known = self._known_ledger
+        return bool(known) and os.pread(self._opened(), len(known), _LEDGER_OFFSET) == known
 
     @contextlib.contextmanager
     def ledger_lock(self, patience_ns: int = LOCK_PATIENCE_NS) -> Iterator[bool]:
         """Hold the ledger alone for the time of the block.
 
-        Yields False where another held it for `patience_ns`. The kernel frees the lock of a process
-        that dies. Without the lock the caller may read and render, and must not write.
+        Yields False where another held it for `patience_ns`.
+        """
+        locked = self.lock_ledger(patience_ns)
+        try:
+            yield locked
+        finally:
+            if locked:
+                self.unlock_ledger()
+
+    def lock_ledger(self, patience_ns: int = 0) -> bool:
+        """Hold the ledger alone until `unlock_ledger`; False where another holds it for so long.
+
+        The kernel frees the lock of a process that dies. Without the lock the caller may read and
+        render, and must not write.
         """
         fd = self._opened()
         # The lock would end with the descriptor: meanwhile it is nothing to give up.
         self._budget.discard(self)
+        locked = False
         try:
             locked = _lock(fd, patience_ns)
-            try:
-                yield locked
-            finally:
-                if locked:
-                    fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            if not locked:
+                self._budget.add(self)
+        return locked
+
+    def unlock_ledger(self) -> None:
+        """Let others write the ledger."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
         finally:
             self._budget.add(self)
 
@@ -171,17 +200,22 @@ class Record:
         return payload if whole else None
 
     def _write(self, offset: int, payload: bytes) -> None:
-        block = _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
-        os.pwrite(self._opened(), block, offset)
+        os.pwrite(self._opened(), _block_of(payload), offset)
+
+
+def _block_of(payload: bytes) -> bytes:
+    return _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _lock(fd: int, patience_ns: int) -> bool:
-    deadline_ns = time.monotonic_ns() + patience_ns
+    deadline_ns: int | None = None
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if time.monotonic_ns() > deadline_ns:
+            now_ns = time.monotonic_ns()
+            deadline_ns = deadline_ns or now_ns + patience_ns
+            if now_ns >= deadline_ns:
                 return False
             time.sleep(_LOCK_RETRY_S)
         else:

@@ -39,6 +39,8 @@ class View:
     mode: int = 0o444
     errors_reach_reader: bool = False
     """An OSError is what the container is to see, as from the kernel; else it gets the host's."""
+    by_ticks: bool = False
+    """It moves when the clock ticks, together with other views."""
 
 
 _MOST_CUTS = 16
@@ -47,7 +49,7 @@ _READER = 1
 
 
 def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
-    of_host = host.parsed("meminfo", meminfo.parse)
+    of_host = host.memory()
     overcommit_ratio = host.overcommit_ratio()
 
     def make() -> bytes:
@@ -67,7 +69,7 @@ def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
 
 def _swaps(host: HostFiles, container: ContainerObserver) -> bytes:
     of_host = host.read_proc("swaps", max_age_ns=STEADY_NS)
-    host_total_bytes = host.parsed("meminfo", meminfo.parse).swap_total_bytes
+    host_total_bytes = host.memory().swap_total_bytes
     swap: Swap = Missing.ABSENT
     if host_total_bytes:
         swap = container.cgroup.memory().swap
@@ -146,8 +148,8 @@ VIEWS: Mapping[str, View] = {
         View("pressure/io", _pressure("io"), errors_reach_reader=True),
         View("pressure/memory", _pressure("memory"), errors_reach_reader=True),
         View("slabinfo", _slabinfo, mode=0o400),
-        View("stat", _stat),
+        View("stat", _stat, by_ticks=True),
         View("swaps", _swaps),
-        View("uptime", _uptime),
+        View("uptime", _uptime, by_ticks=True),
     )
 }

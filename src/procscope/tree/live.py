@@ -19,6 +19,7 @@ from procscope.fuse import permissions
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
 from procscope.ids import CpuId, FileHandle, NodeId, Pid
+from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.observatory import Observatory
 from procscope.observe.registry import View
 from procscope.tree.content import ContentStore
@@ -276,7 +277,9 @@ class LiveTree:
         if container is None:
             return self._observatory.render(view, None)
         name = f"{container.key}/{view.name}"
-        content = self._contents.recent(name, self._reuse_ns)
+        # Of two views that move together, none may tell of an earlier tick than the other has.
+        in_this_tick_ns = boottime_ns() % NS_PER_TICK if view.by_ticks else self._reuse_ns
+        content = self._contents.recent(name, min(self._reuse_ns, in_this_tick_ns))
         if content is None:
             began_ns = time.monotonic_ns()
             content = self._observatory.render(view, container)

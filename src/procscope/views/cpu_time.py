@@ -11,7 +11,6 @@ What finds no room waits for the next step, up to a bound; beyond it, it is give
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from procscope.cgroup.model import CpuUsage, PerCpuTime
@@ -45,24 +44,55 @@ def advance(
 
     `ledger` is None when the container is seen for the first time: what it used since its start
     is handed out then, as far as there is room. `per_cpu` keeps used time on the CPU for which
-    the kernel counted it, where it does; otherwise it is spread evenly. A counter that has gone
+    the kernel counted it, where it does; otherwise it is spread evenly, and so it is in the first
+    step after one in which the time of each CPU was not known. A counter that has gone
     backwards (the cgroup was made anew) counts on from where it is. An age that does not advance
     hands out nothing.
     """
     before = ledger or _NEW_LEDGER
     age_ticks = max(before.age_ticks, age_ns // _NS_PER_TICK)
+    if not per_cpu and ledger is not None and _is_nothing(usage, ledger.taken):
+        rows = _all_idle(ledger, visible, age_ticks)
+        if rows is not None:
+            return CpuLedger(age_ticks, rows, ledger.taken, dict(usage.per_cpu or {}))
     step = _Step(before, visible, age_ticks - before.age_ticks)
     # What finds no room at first sight is from a time when the container had more CPUs.
     carried_cpus = 0 if ledger is None else len(step.room)
-    if per_cpu and usage.per_cpu is not None:
+    if per_cpu and usage.per_cpu is not None and (ledger is None or ledger.taken_per_cpu):
         taken = _all_taken(usage)
         taken_per_cpu = _hand_out_per_cpu(step, usage.per_cpu, ledger)
     else:
         taken = _hand_out_evenly(step, usage, before.taken, _USED_CARRY_NS * carried_cpus)
         taken_per_cpu = dict(usage.per_cpu or {})
     steal_left_ns = _hand_out_steal(step, usage, before.taken, _STEAL_CARRY_NS * carried_cpus)
-    taken = replace(taken, throttled_ns=usage.throttled_ns - steal_left_ns)
+    taken = TakenTime(
+        taken.user_ns, taken.nice_ns, taken.system_ns, usage.throttled_ns - steal_left_ns
+    )
     return CpuLedger(age_ticks, {**before.columns, **step.close(age_ticks)}, taken, taken_per_cpu)
+
+
+def _is_nothing(usage: CpuUsage, taken: TakenTime) -> bool:
+    """Tell whether there is no whole tick of any kind to be handed out."""
+    return (
+        0 <= usage.user_ns - taken.user_ns < _NS_PER_TICK
+        and 0 <= usage.nice_ns - taken.nice_ns < _NS_PER_TICK
+        and 0 <= usage.system_ns - taken.system_ns < _NS_PER_TICK
+        and 0 <= usage.throttled_ns - taken.throttled_ns < _NS_PER_TICK
+    )
+
+
+def _all_idle(
+    ledger: CpuLedger, visible: Sequence[CpuId], age_ticks: int
+) -> dict[CpuId, CpuColumns] | None:
+    """Return the columns after a step in which nothing is handed out; None with a new CPU."""
+    rows = dict(ledger.columns)
+    for cpu in visible:
+        row = rows.get(cpu)
+        if row is None:
+            return None
+        used = row.user + row.nice + row.system + row.steal
+        rows[cpu] = CpuColumns(row.user, row.nice, row.system, age_ticks - used, row.steal)
+    return rows
 
 
 def visible_columns(ledger: CpuLedger, visible: Iterable[CpuId]) -> list[CpuColumns]:

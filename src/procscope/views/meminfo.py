@@ -188,6 +188,22 @@ class HostMemory:
 _NUMBERS_AND_BLANKS = b"0123456789 "
 
 
+def what_there_is(host_meminfo: bytes) -> bytes:
+    """Return those parts that tell how much memory, swap space and huge pages the host has.
+
+    Found without taking the text apart; what stands beside them may be in it as well.
+    """
+    swap_at = host_meminfo.find(b"\nSwapTotal:")
+    huge_at = host_meminfo.find(b"\nHugePages_Total:")
+    return b"".join(
+        (
+            host_meminfo[: host_meminfo.find(b"\n")],
+            host_meminfo[swap_at : host_meminfo.find(b"\n", swap_at + 1)] if swap_at >= 0 else b"",
+            host_meminfo[huge_at:] if huge_at >= 0 else b"",
+        )
+    )
+
+
 def parse(host_meminfo: bytes) -> HostMemory:
     """Return what is needed of the host's file.
 

@@ -9,7 +9,9 @@ from procscope.ids import CpuId
 from procscope.views.cpu_ledger import CpuColumns, CpuLedger
 from procscope.views.cpu_time import visible_columns
 
-_HOST_CPU = re.compile(rb"cpu\d+")
+_HOST_CPU = re.compile(rb"cpu\d+(?= |\n|\Z)")
+_KNOWN_COLUMNS = b"%d %d %d %d 0 0 0 %d"
+"""iowait, irq and softirq are not known, and neither is what comes after steal: 0."""
 
 
 def render(
@@ -23,25 +25,35 @@ def render(
     Raises ValueError where `host_stat` does not begin with the `cpu` line, or where the ledger
     has no columns for a visible CPU.
     """
-    total_line, *lines = host_stat.split(b"\n")
+    total_line, _, rest = host_stat.partition(b"\n")
     total_columns = total_line.split()
     if total_columns[:1] != [b"cpu"]:
         raise ValueError(f"not a stat file: {total_line[:80]!r}")
     columns = len(total_columns) - 1
+    form = _KNOWN_COLUMNS + b" 0" * (columns - 8)
     rows = visible_columns(ledger, visible)
-    form = b" ".join([b"%d"] * columns)
-    shown = [b"cpu  " + form % _in_kernel_order(_total(rows), columns)]
+    shown = [b"cpu  " + _line(form, _total(rows), columns)]
     for cpu, row in zip(visible, rows, strict=True):
-        shown.append(b"cpu%d " % cpu + form % _in_kernel_order(row, columns))
-    for line in lines:
-        key = line.partition(b" ")[0]
-        if key == b"procs_running":
+        shown.append(b"cpu%d " % cpu + _line(form, row, columns))
+    # A host has many CPUs, and their lines come first.
+    begin = 0
+    while rest.startswith(b"cpu", begin) and (end := rest.find(b"\n", begin)) >= 0:
+        if not _HOST_CPU.match(rest, begin):
+            break
+        begin = end + 1
+    for line in rest[begin:].split(b"\n"):
+        if line.startswith(b"procs_running "):
             shown.append(b"procs_running %d" % max(1, running))
-        elif key == b"procs_blocked":
+        elif line.startswith(b"procs_blocked "):
             shown.append(b"procs_blocked %d" % blocked)
-        elif not _HOST_CPU.fullmatch(key):
+        elif not line.startswith(b"cpu") or not _HOST_CPU.match(line):
             shown.append(line)
     return b"\n".join(shown)
+
+
+def _line(form: bytes, row: CpuColumns, columns: int) -> bytes:
+    line = form % (row.user, row.nice, row.system, row.idle, row.steal)
+    return line if columns >= 8 else b" ".join(line.split()[:columns])
 
 
 def _total(rows: Sequence[CpuColumns]) -> CpuColumns:
@@ -52,9 +64,3 @@ def _total(rows: Sequence[CpuColumns]) -> CpuColumns:
         idle=sum([row.idle for row in rows]),
         steal=sum([row.steal for row in rows]),
     )
-
-
-def _in_kernel_order(row: CpuColumns, columns: int) -> tuple[int, ...]:
-    """Return `columns` numbers; iowait, irq, softirq and those after steal are not known: 0."""
-    known = (row.user, row.nice, row.system, row.idle, 0, 0, 0, row.steal)
-    return (known + (0,) * (columns - len(known)))[:columns]

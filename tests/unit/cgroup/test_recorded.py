@@ -53,7 +53,7 @@ def test_hybrid_cpu() -> None:
     share = cgroup.cpu_share()
     assert share.cpuset == (CpuId(1),)
     assert share.quota == CpuQuota(50_000, 100_000)
-    usage = cgroup.cpu_usage()
+    usage = cgroup.cpu_usage(of_each_cpu=True)
     assert usage.per_cpu is not None
     assert usage.per_cpu[CpuId(0)] == PerCpuTime(0, 0, 73_932)
     assert usage.per_cpu[CpuId(1)].user_ns == 2199701734
@@ -169,7 +169,7 @@ def test_old_v1_files() -> None:
     cgroup = recorded("v1-use-hierarchy-4.14")
     assert cgroup.cpu_share().cpuset == tuple(map(CpuId, range(4)))
     assert cgroup.cpu_share().quota == CpuQuota(30_000, 100_000)
-    usage = cgroup.cpu_usage()
+    usage = cgroup.cpu_usage(of_each_cpu=True)
     assert (usage.user_ns, usage.system_ns) == (70000000, 10000000)
     assert usage.throttled_ns == 0, "the parent's 123 ns are also the siblings'"
     assert cgroup.io() == {(8, 0): IoCounters(20480, 8192, 0, 5, 2, 0)}

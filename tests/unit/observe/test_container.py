@@ -99,6 +99,29 @@ def test_cpu_time_goes_on_in_another_worker(host: FakeHost) -> None:
     record.close()
 
 
+def test_what_another_worker_has_told_is_where_the_next_answer_goes_on(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each remembers what it has written, and looks whether that is still what was told last."""
+    container = host.add_container("c", quota="100000 100000")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    stat = host.cgroups / "c" / "cpu.stat"
+    now_ns = boottime_ns()
+    monkeypatch.setattr(module, "boottime_ns", lambda: now_ns)
+    with closing(host.observatory()) as one, closing(host.observatory()) as other:
+        idle_s, used_s = 0.0, 0
+        for step in range(6):
+            now_ns += 10 * NS
+            used_s += 7 * (step % 2)
+            stat.write_text(f"user_usec {used_s * 1_000_000}\nsystem_usec 0\n")
+            for worker in (one, other, other, one):
+                age_s, found_s = map(float, worker.render(VIEWS["uptime"], container).split())
+                assert age_s - found_s == pytest.approx(used_s)
+                assert found_s >= idle_s
+                idle_s = found_s
+
+
 def test_a_damaged_ledger_is_no_error(host: FakeHost, observatory: Observatory) -> None:
     container = host.add_container("c")
     host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))

@@ -23,12 +23,14 @@ from procscope.ids import FileHandle, NodeId, Pid
 from procscope.observe.container import ContainerObserver
 from procscope.observe.host import HostFiles
 from procscope.observe.registry import VIEWS, View
+from procscope.tree import live as module
 from procscope.tree.live import LiveTree
 from procscope.tree.nodeids import ROOT
 from tests.unit.observe.fakehost import MEMINFO, FakeHost
 from tests.unit.tree.fakesys import make_sys
 
 HOST_PID, SMALL_PID, LARGE_PID, NOBODY = 5, 10, 20, 0
+NS = 1_000_000_000
 UNKNOWN = NodeId(1 << 61 | 12345)
 SLOTS = (SlotClass(4096, 4), SlotClass(65536, 2))
 
@@ -359,3 +361,25 @@ def test_a_container_that_goes_while_its_file_is_open_reads_on(scene: Scene) -> 
     assert first + scene.read(opened, 20, 1 << 17) != MEMINFO.encode()
     scene.host.proc.end(SMALL_PID)
     assert scene.read(opened, 0, 1 << 17) != b""
+
+
+def test_of_two_views_that_move_together_none_tells_of_an_earlier_tick(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was rendered for `stat` in the last tick is older than what `uptime` tells by now."""
+    scene.observatory.close()
+    scene.identifier.close()
+    views = {
+        "stat": View("stat", scene._render, by_ticks=True),
+        "swaps": View("swaps", scene._render),
+    }
+    scene.tree = scene.make_tree(views, with_cpu_folder=False, reuse_ns=60 * NS)
+    since_tick_ns = 50 * NS
+    monkeypatch.setattr(module, "NS_PER_TICK", 100 * NS)
+    monkeypatch.setattr(module, "boottime_ns", lambda: 700 * NS + since_tick_ns)
+    by_ticks = scene.read_once("proc/stat", SMALL_PID)
+    other = scene.read_once("proc/swaps", SMALL_PID)
+    assert scene.read_once("proc/stat", SMALL_PID) == by_ticks
+    since_tick_ns = 0
+    assert scene.read_once("proc/stat", SMALL_PID) != by_ticks
+    assert scene.read_once("proc/swaps", SMALL_PID) == other

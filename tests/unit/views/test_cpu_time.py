@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from procscope.cgroup.model import CpuUsage, PerCpuTime
 from procscope.ids import CpuId
+from procscope.views import cpu_time as module
 from procscope.views.cpu_ledger import CpuColumns, CpuLedger, TakenTime
 from procscope.views.cpu_time import advance, visible_columns
 from tests.unit.views.recorded import SECOND_NS, cpus, usage
@@ -117,6 +118,32 @@ def test_no_time_is_handed_out_twice(steps: list[tuple[int, int, int, bool]]) ->
 
 def _sum(ledger: CpuLedger, column: str) -> int:
     return sum(int(getattr(row, column)) for row in ledger.columns.values())
+
+
+@given(
+    before=st.lists(MOMENTS, min_size=1, max_size=3),
+    parts_ns=st.tuples(*[st.integers(-2, TICK_NS)] * 4),
+    visible=st.sets(st.integers(0, 3), min_size=1).map(lambda ids: cpus(*sorted(ids))),
+    age_ns=st.integers(-TICK_NS, SECOND_NS),
+)
+def test_a_step_without_a_whole_tick_is_as_any_other(
+    before: list[Moment], parts_ns: tuple[int, ...], visible: tuple[CpuId, ...], age_ns: int
+) -> None:
+    """Idle containers have a short way, which must end where the long one does."""
+    ledger: CpuLedger | None = None
+    last_ns = 0
+    for moment in before:
+        last_ns = max(0, last_ns + moment.age_ns)
+        counters = usage(moment.user_ns, moment.system_ns, moment.throttled_ns)
+        ledger = advance(ledger, counters, moment.visible, last_ns, per_cpu=False)
+    assert ledger is not None
+    taken = ledger.taken
+    marks = (taken.user_ns, taken.nice_ns, taken.system_ns, taken.throttled_ns)
+    now = CpuUsage(*[max(0, mark + part) for mark, part in zip(marks, parts_ns, strict=True)], None)
+    short = advance(ledger, now, visible, last_ns + age_ns, per_cpu=False)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_is_nothing", lambda *_: False)
+        assert advance(ledger, now, visible, last_ns + age_ns, per_cpu=False) == short
 
 
 def walk(steps: Iterable[tuple[CpuUsage, float]], visible: tuple[CpuId, ...]) -> CpuLedger:
@@ -241,6 +268,20 @@ def test_a_change_of_mode_counts_no_time_twice(modes: tuple[bool, ...]) -> None:
     share = 25 * len(modes)
     row = CpuColumns(user=share, system=share, idle=200 * len(modes) - 2 * share)
     assert ledger.columns == {0: row, 1: row}
+
+
+def test_time_from_before_each_cpu_was_told_apart_is_not_lost() -> None:
+    """A quota that hides CPUs is taken away: until then nobody has asked for the time of each."""
+    ledger: CpuLedger | None = None
+    for seconds in range(1, 7):
+        used_ns = seconds * SECOND_NS // 2
+        each = {CpuId(0): PerCpuTime(used_ns, 0, used_ns), CpuId(1): PerCpuTime(0, 0, 0)}
+        per_cpu = seconds > 2
+        counted = CpuUsage(used_ns, 0, 0, 0, each if per_cpu else None)
+        ledger = advance(ledger, counted, cpus(0, 1), seconds * SECOND_NS, per_cpu=per_cpu)
+        assert _sum(ledger, "user") == seconds * 50
+    assert ledger is not None
+    assert ledger.columns[CpuId(0)].user == 75 + 150, "half of three steps, all of three"
 
 
 def test_per_cpu_time_too_is_dropped_at_first_sight_and_carried_for_one_second_later() -> None:
