@@ -64,6 +64,8 @@ class ContainerObserver:
             raise
         self._contents: dict[str, Kept[bytes]] = {}
         self._share = cgroup.kept_share()
+        self._load: LoadBlock | None = None
+        """What the record has said last."""
         self._usage = cgroup.kept_usage()
         self._ledger: CpuLedger | None = None
         """What this process has last written into the record, unless that is very long."""
@@ -205,7 +207,11 @@ class ContainerObserver:
         return Load() if block is None else block.load
 
     def _load_block(self) -> LoadBlock | None:
-        return LoadBlock.from_bytes(self._record.read_load()) if self._record else None
+        if self._record is None:
+            return None
+        if self._load is None or not self._record.load_is_known():
+            self._load = LoadBlock.from_bytes(self._record.read_load())
+        return self._load
 
     def _open_record(self) -> Record | None:
         """Open the record; None where there cannot be one, which is tried again after a while.

@@ -67,6 +67,7 @@ class Record:
     def __init__(self, path: str, *, create: bool, budget: FileBudget | None = None) -> None:
         """Raises OSError, also where a disk is too full for the record to be ever written."""
         self._path = path
+        self._known_load = b""
         self._known_ledger = b""
         """The block of the ledger that this process has last read or written whole, or nothing."""
         self._budget = FileBudget() if budget is None else budget
@@ -124,7 +125,14 @@ class Record:
 
     def read_load(self) -> bytes | None:
         """Return the sampler's block, None before its first pass."""
-        return self._read(_LOAD_OFFSET, 512)
+        payload = self._read(_LOAD_OFFSET, 512)
+        self._known_load = b"" if payload is None else _block_of(payload)
+        return payload
+
+    def load_is_known(self) -> bool:
+        """Whether the sampler's block is what this process has last read, byte for byte."""
+        known = self._known_load
+        return bool(known) and os.pread(self._opened(), len(known), _LOAD_OFFSET) == known
 
     def write_load(self, block: bytes) -> None:
         """Replace the sampler's block."""

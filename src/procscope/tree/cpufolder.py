@@ -47,6 +47,8 @@ class CpuFolder:
     def read(self, nodeid: NodeId, visible: Collection[CpuId], *, whole: bool) -> bytes:
         """Return the content of a file, the host's own where `whole`. Raises OSError."""
         path = self.path(nodeid, visible)
+        if not whole and (listed := cpu_sysfs.visible_list(path, visible)) is not None:
+            return listed
         content = self._read_host(path)
         if whole:
             return content

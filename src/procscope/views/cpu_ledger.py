@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from procscope.cgroup.model import PerCpuTime
 from procscope.ids import CpuId
@@ -53,23 +54,17 @@ class CpuLedger:
         Raises ValueError where a number is negative or has more than 64 bits.
         """
         taken = self.taken
+        numbers = [self.age_ticks, taken.user_ns, taken.nice_ns, taken.system_ns]
+        numbers.append(taken.throttled_ns)
+        for cpu, row in sorted(self.columns.items()):
+            numbers += (cpu, row.user, row.nice, row.system, row.idle, row.steal)
+        for cpu, time in sorted(self.taken_per_cpu.items()):
+            numbers += (cpu, time.user_ns, time.system_ns, time.usage_ns)
+        kinds = len(self.columns), len(self.taken_per_cpu)
         try:
-            parts = [
-                _HEADER.pack(
-                    *(_MAGIC, _VERSION, len(self.columns), len(self.taken_per_cpu)),
-                    *(self.age_ticks, taken.user_ns, taken.nice_ns, taken.system_ns),
-                    taken.throttled_ns,
-                )
-            ]
-            for cpu, row in sorted(self.columns.items()):
-                parts.append(
-                    _COLUMNS.pack(cpu, row.user, row.nice, row.system, row.idle, row.steal)
-                )
-            for cpu, time in sorted(self.taken_per_cpu.items()):
-                parts.append(_PER_CPU.pack(cpu, time.user_ns, time.system_ns, time.usage_ns))
+            body = _layout(*kinds).pack(_MAGIC, _VERSION, *kinds, *numbers)
         except struct.error as error:
             raise ValueError(f"ledger cannot be stored: {error}") from error
-        body = b"".join(parts)
         return body + _CHECKSUM.pack(zlib.crc32(body))
 
     @classmethod
@@ -104,3 +99,10 @@ _HEADER = struct.Struct("<4sHHHQ4Q")
 _COLUMNS = struct.Struct("<I5Q")
 _PER_CPU = struct.Struct("<I3Q")
 _CHECKSUM = struct.Struct("<I")
+
+
+@lru_cache(maxsize=32)
+def _layout(columns: int, per_cpu: int) -> struct.Struct:
+    """Return the layout of a whole ledger with so many rows of each kind."""
+    rows = _COLUMNS.format[1:] * columns + _PER_CPU.format[1:] * per_cpu
+    return struct.Struct(_HEADER.format + rows)

@@ -43,6 +43,11 @@ def related_cpus_path(relative_path: str) -> str | None:
     return f"{policy[1]}/related_cpus" if policy else None
 
 
+def visible_list(relative_path: str, visible: _Visible) -> bytes | None:
+    """Return the content of a file that tells of the visible CPUs alone; None for all others."""
+    return _visible_list(b"", visible) if relative_path in _VISIBLE_LISTS else None
+
+
 def render(relative_path: str, host: bytes, visible: _Visible) -> bytes:
     """Return the container's content of a file that the host has with content `host`.
 
@@ -89,8 +94,9 @@ def _parse_words(text: bytes) -> list[CpuId]:
 _GROUP = "(?:core|thread|book|drawer)_siblings|(?:core|cluster|die|package)_cpus"
 _POLICY = r"(?:cpufreq/policy\d+|cpu\d+/cpufreq)"
 
+_VISIBLE_LISTS = ("online", "present", "possible")
 _RULES: tuple[tuple[re.Pattern[str], Callable[[bytes, _Visible], bytes]], ...] = (
-    (re.compile("online|present|possible"), _visible_list),
+    (re.compile("|".join(_VISIBLE_LISTS)), _visible_list),
     (re.compile("offline"), _nothing),
     (re.compile("enabled|isolated"), _cut_list),
     (re.compile("nohz_full"), _cut_optional_list),

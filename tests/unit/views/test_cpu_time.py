@@ -139,7 +139,8 @@ def test_a_step_without_a_whole_tick_is_as_any_other(
     assert ledger is not None
     taken = ledger.taken
     marks = (taken.user_ns, taken.nice_ns, taken.system_ns, taken.throttled_ns)
-    now = CpuUsage(*[max(0, mark + part) for mark, part in zip(marks, parts_ns, strict=True)], None)
+    user, nice, system, throttled = [max(0, a + b) for a, b in zip(marks, parts_ns, strict=True)]
+    now = CpuUsage(user, nice, system, throttled, None)
     short = advance(ledger, now, visible, last_ns + age_ns, per_cpu=False)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "_is_nothing", lambda *_: False)
