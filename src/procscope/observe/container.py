@@ -149,7 +149,7 @@ class ContainerObserver:
     def _hand_out(self, record: Record, visible: tuple[CpuId, ...]) -> CpuLedger:
         """Advance and write; where that cannot be, the next read does it from the same mark."""
         ledger = self._ledger
-        if ledger is None or not record.ledger_is_known():
+        if ledger is None or not record.ledger_is_as_written():
             ledger = CpuLedger.from_bytes(record.read_ledger() or b"")
         ledger = self._advance(ledger, visible)
         self._ledger = None

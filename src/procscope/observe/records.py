@@ -68,8 +68,8 @@ class Record:
         """Raises OSError, also where a disk is too full for the record to be ever written."""
         self._path = path
         self._known_load = b""
-        self._known_ledger = b""
-        """The block of the ledger that this process has last read or written whole, or nothing."""
+        self._written_ledger = b""
+        """Whole blocks, as they were last read and written here; or nothing."""
         self._budget = FileBudget() if budget is None else budget
         self.fd = open_within(self._budget, path, os.O_RDWR | (os.O_CREAT if create else 0))
         self._budget.add(self)
@@ -140,21 +140,19 @@ class Record:
 
     def read_ledger(self) -> bytes | None:
         """Return the ledger; None where there is none yet."""
-        payload = self._read(_LEDGER_OFFSET, 4096)
-        self._known_ledger = b"" if payload is None else _block_of(payload)
-        return payload
+        return self._read(_LEDGER_OFFSET, 4096)
 
     def write_ledger(self, payload: bytes) -> None:
         """Replace the ledger. Only with `ledger_lock` held."""
         block = _block_of(payload)
-        self._known_ledger = b""
+        self._written_ledger = b""
         os.pwrite(self._opened(), block, _LEDGER_OFFSET)
-        self._known_ledger = block
+        self._written_ledger = block
 
-    def ledger_is_known(self) -> bool:
-        """Whether the ledger is what this process has last read or written, byte for byte."""
-        known = self._known_ledger
-        return bool(known) and os.pread(self._opened(), len(known), _LEDGER_OFFSET) == known
+    def ledger_is_as_written(self) -> bool:
+        """Whether the ledger is what was last written through this object, byte for byte."""
+        written = self._written_ledger
+        return bool(written) and os.pread(self._opened(), len(written), _LEDGER_OFFSET) == written
 
     @contextlib.contextmanager
     def ledger_lock(self, patience_ns: int = LOCK_PATIENCE_NS) -> Iterator[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -11,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from procscope.cgroup.model import TaskCounts
 from procscope.containers.container import Container
@@ -22,6 +25,7 @@ from procscope.observe.records import LOCK_PATIENCE_NS, Record
 from procscope.observe.registry import VIEWS
 from procscope.views.cpu_ledger import CpuColumns, CpuLedger
 from procscope.views.loadavg import Load
+from tests.unit.cgroup.trees import write_tree
 from tests.unit.observe.fakehost import FakeHost
 
 NS = 1_000_000_000
@@ -122,6 +126,74 @@ def test_what_another_worker_has_told_is_where_the_next_answer_goes_on(
                 idle_s = found_s
 
 
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(["stat", "uptime"]),
+        st.sampled_from([0, 3, NS // 100, NS]),
+        st.sampled_from([0, 3, 7_000, 2_000_000]),
+        st.sampled_from(["100000 100000", "150000 100000", "max 100000"]),
+        st.sampled_from(["", "", "", "restart", "damage"]),
+    ),
+    min_size=2,
+    max_size=25,
+)
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=STEPS)
+def test_whichever_worker_tells_nothing_goes_back(
+    tmp_path: Path, steps: list[tuple[int, str, int, int, str, str]]
+) -> None:
+    """Three workers in any order, one of them killed at times, under a quota that changes.
+
+    A ledger that is damaged may be lost, and with it what was told; then it is right again.
+    """
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    host = FakeHost(tmp_path)
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    write_tree(tmp_path, {"proc/stat": "cpu  1 1 1 1 1 1 1 1 1 1\ncpu0 1\nbtime 1\n"})
+    workers = [host.observatory() for _ in range(3)]
+    now_ns, used_usec, told = boottime_ns(), 0, dict[str, list[int]]()
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_VISIBLE_NS", -1)
+        patched.setattr(module, "boottime_ns", lambda: now_ns)
+        for worker, view, passes_ns, uses_usec, quota, event in steps:
+            now_ns, used_usec = now_ns + passes_ns, used_usec + uses_usec
+            (host.cgroups / "c/cpu.stat").write_text(f"user_usec {used_usec}\nsystem_usec 0\n")
+            (host.cgroups / "c/cpu.max").write_text(f"{quota}\n")
+            if event == "restart":
+                workers[worker].close()
+                workers[worker] = host.observatory()
+            elif event == "damage" and host.records.names():
+                record = only_record(host)
+                record.write_ledger(b"x" * 200)
+                record.close()
+                told.clear()
+            content = workers[worker].render(VIEWS[view], container)
+            for name, numbers in columns(view, content).items():
+                before = told.get(name, numbers)
+                assert all(a <= b for a, b in zip(before, numbers, strict=True)), (name, before)
+                told[name] = numbers
+        assert host.fallbacks == []
+        for one in workers:
+            stack.callback(one.close)
+
+
+def columns(view: str, content: bytes) -> dict[str, list[int]]:
+    """The numbers of each CPU; those of all together step back where there are fewer CPUs."""
+    if view == "uptime":
+        return {"age": [int(content.split()[0].replace(b".", b""))]}
+    lines = [line.split() for line in content.decode().splitlines()]
+    rows = {words[0]: list(map(int, words[1:])) for words in lines if words[0][3:].isdigit()}
+    assert len({sum(row) for row in rows.values()}) == 1
+    return rows
+
+
 def test_a_damaged_ledger_is_no_error(host: FakeHost, observatory: Observatory) -> None:
     container = host.add_container("c")
     host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
@@ -200,6 +272,28 @@ def test_a_reader_that_waits_in_vain_is_told_what_was_told_last(
         assert idle_s() == told_s
     assert idle_s() >= told_s + 9
     holder.close()
+
+
+def test_what_was_told_while_the_ledger_was_locked_is_not_taken_back(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's own last word is not the last one, though it has seen that one since."""
+    container = host.add_container("c", quota="100000 100000")
+    host.proc.add(10, nspid=(10, 1), start_ticks=born_ago(100))
+    host.set_tasks("c", 10)
+    now_ns = boottime_ns()
+    monkeypatch.setattr(module, "boottime_ns", lambda: now_ns)
+    with closing(host.observatory()) as one, closing(host.observatory()) as other:
+        one.render(VIEWS["uptime"], container)
+        now_ns += 10 * NS
+        told = other.render(VIEWS["uptime"], container)
+        (host.cgroups / "c/cpu.stat").write_text("user_usec 5000000\nsystem_usec 0\n")
+        holder = only_record(host)
+        with holder.ledger_lock() as locked:
+            assert locked
+            assert one.render(VIEWS["uptime"], container) == told
+        holder.close()
+        assert one.render(VIEWS["uptime"], container) == told
 
 
 def test_a_reader_waits_for_a_ledger_that_is_being_written(
