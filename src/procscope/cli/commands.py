@@ -99,16 +99,33 @@ def _columns() -> int:
         return _COLUMNS
 
 
-def run_command(arguments: list[str]) -> int:
-    """Parse the arguments and run the command that they name; return its exit code."""
+class _Parser(argparse.ArgumentParser):
+    """A command's; of one that is not wanted nothing but its name is needed."""
+
+    def __init__(self, command: Command | None = None, **others: Any) -> None:  # noqa: ANN401 - what argparse gives, by release
+        """Without a command it is never used, and not made: that takes long for all of them."""
+        if command is None:
+            return
+        module = command.load()
+        super().__init__(description=module.DESCRIPTION, formatter_class=_HelpFormatter, **others)
+        module.add_arguments(self)
+
+
+def prepare(arguments: list[str]) -> Callable[[], int]:
+    """Parse the arguments; return what runs the command that they name and gives its exit code."""
     name = next((word for word in arguments if not word.startswith("-")), "")
     parser = build_parser(lambda command: command.name == name)
     args = parser.parse_args(arguments)
     command = next((one for one in COMMANDS if one.name == args.procscope_command), None)
     if command is None:
-        parser.print_help()
-        return 0
-    return command.load().run(args)
+        return lambda: _print_help(parser)
+    run = command.load().run
+    return lambda: run(args)
+
+
+def _print_help(parser: argparse.ArgumentParser) -> int:
+    parser.print_help()
+    return 0
 
 
 def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
@@ -126,16 +143,14 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         help="print the version and end",
     )
     subparsers = parser.add_subparsers(
-        dest="procscope_command", metavar="COMMAND", title="commands", prog=PROGRAM
+        dest="procscope_command",
+        metavar="COMMAND",
+        title="commands",
+        prog=PROGRAM,
+        parser_class=_Parser,
     )
     for command in COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name,
-            help=command.help,
-            formatter_class=_HelpFormatter,
+        subparsers.add_parser(
+            command.name, help=command.help, command=command if wanted(command) else None
         )
-        if wanted(command):
-            module = command.load()
-            subparser.description = module.DESCRIPTION
-            module.add_arguments(subparser)
     return parser

@@ -72,15 +72,64 @@ def test_every_option_is_explained(name: str) -> None:
                 assert option.help, (name, option.dest)
 
 
-def test_help_and_version_do_not_load_the_layers_below() -> None:
-    """They answer at once."""
-    code = (
-        "import sys\n"
-        "from procscope.__main__ import main\n"
-        "try: main(['--version'])\n"
-        "except SystemExit: pass\n"
-        "print([m for m in sys.modules if m.startswith('procscope.') and"
-        " m.split('.')[1] not in ('__main__', 'cli', 'errors')])"
+HEAVY = {
+    "ast",
+    "asyncio",
+    "ctypes",
+    "dataclasses",
+    "inspect",
+    "json",
+    "logging",
+    "pathlib",
+    "shutil",
+    "socket",
+    "subprocess",
+    "typing",
+    "urllib",
+}
+"""Each takes as long as a tenth of the interpreter's own start, or more."""
+
+
+ARGPARSE = """
+import argparse
+argparse.ArgumentParser(formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80)
+).format_help()
+"""
+"""Whatever this release of Python imports for that is not ours to avoid."""
+
+
+def imported(code: str) -> set[str]:
+    """The modules that there are after `code`, in an interpreter of its own."""
+    ending = "\nprint(*sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}{ending}"],
+        capture_output=True,
+        check=True,
+        text=True,
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert told.stdout.splitlines()[-1] == "[]"
+    return set(told.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layers"),
+    [
+        (["--version"], set[str]()),
+        (["--help"], set[str]()),
+        (["docker-args"], {"inject"}),
+        (["docker-args", "--help"], {"inject"}),
+    ],
+    ids=" ".join,
+)
+def test_what_answers_at_once_loads_little(arguments: list[str], layers: set[str]) -> None:
+    modules = imported(
+        f"from procscope.__main__ import main\ntry: main({arguments!r})\nexcept SystemExit: pass"
+    )
+    ours = {name.split(".")[1] for name in modules if name.startswith("procscope.")}
+    assert ours - {"__main__", "cli", "errors"} <= layers
+    assert not modules & (HEAVY - imported(ARGPARSE))
+
+
+def test_the_keeper_loads_little() -> None:
+    """A daemon waits for it at its start."""
+    modules = imported("import procscope.daemon.keeper")
+    assert not modules & (HEAVY - {"json", "socket"})

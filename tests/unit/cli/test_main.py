@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -20,10 +20,10 @@ Capture = pytest.CaptureFixture[str]
 
 
 def raising(error: BaseException) -> object:
-    def run_command(_arguments: list[str]) -> int:
+    def prepare(_arguments: list[str]) -> Callable[[], int]:
         raise error
 
-    return run_command
+    return prepare
 
 
 def procscope(arguments: Sequence[str], stdout: int) -> subprocess.CompletedProcess[bytes]:
@@ -63,7 +63,7 @@ def test_an_error_is_one_line_with_its_hint_and_exit_code(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, code: ExitCode
 ) -> None:
     error = ProcscopeError("no such thing", hint="look elsewhere", exit_code=code)
-    monkeypatch.setattr(commands, "run_command", raising(error))
+    monkeypatch.setattr(commands, "prepare", raising(error))
     assert main(["show"]) == code
     assert one_line(capsys) == "no such thing: look elsewhere"
 
@@ -71,7 +71,7 @@ def test_an_error_is_one_line_with_its_hint_and_exit_code(
 def test_for_developers_the_traceback_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROCSCOPE_TRACEBACK", "1")
     for error in (ProcscopeError("x"), FileNotFoundError(errno.ENOENT, "x")):
-        monkeypatch.setattr(commands, "run_command", raising(error))
+        monkeypatch.setattr(commands, "prepare", raising(error))
         with pytest.raises(type(error)):
             main(["show"])
 
@@ -80,14 +80,14 @@ def test_an_error_of_the_system_names_the_file(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/self/mountinfo")
-    monkeypatch.setattr(commands, "run_command", raising(error))
+    monkeypatch.setattr(commands, "prepare", raising(error))
     # In a test the output is no descriptor that could be redirected.
     assert main(["show"]) == ExitCode.FAILED
     assert one_line(capsys) == "/proc/self/mountinfo: No such file or directory"
 
 
 def test_ctrl_c_ends_as_the_shell_expects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "run_command", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(commands, "prepare", raising(KeyboardInterrupt()))
     assert main(["show"]) == 130
 
 
