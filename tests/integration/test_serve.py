@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from procscope.daemon.config import ServeConfig
+from procscope.daemon.keeping import find_keeper
+from procscope.errors import ExitCode
 from procscope.linux import syscalls
 from tests.integration import agents
 from tests.integration.agents import agent
@@ -22,6 +25,7 @@ from tests.integration.daemons import (
     daemon,
     is_mounted,
     mounted_types,
+    procscope_command,
 )
 from tests.integration.files import meminfo, proc
 from tests.integration.waiting import eventually
@@ -39,6 +43,15 @@ def test_a_signal_unmounts_and_ends_it_well(number: signal.Signals) -> None:
         assert not any(alive(pid) for pid in children)
         assert f"stopping on {number.name}" in served.log()
         assert "Traceback" not in served.log()
+
+
+def test_where_nothing_can_be_mounted_no_keeper_is_left(tmp_path: Path) -> None:
+    """It is started before the mount, which it is ready for earlier so."""
+    config = ServeConfig(mountpoint=str(tmp_path / "missing"), run_directory=str(tmp_path / "run"))
+    run = procscope_command("serve", config.mountpoint, "--run-directory", config.run_directory)
+    assert run.returncode == ExitCode.FAILED
+    assert run.stderr.count("\n") == 1
+    assert find_keeper(config.state_directory, config.mountpoint) is None
 
 
 def test_a_signal_ends_it_while_files_are_open_and_read() -> None:

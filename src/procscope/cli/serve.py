@@ -6,7 +6,7 @@ import argparse
 import os
 
 from procscope.cli.options import add_cpu_count, add_mountpoint, add_run_directory, cpu_count
-from procscope.daemon import logs, trial
+from procscope.daemon import logs
 from procscope.daemon.config import (
     DEFAULT_DEADLINE_S,
     DEFAULT_FILES,
@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     )
     inherited = Inheritance.from_environment()
     if os.environ.pop(TRIAL_NAME, ""):
+        from procscope.daemon import trial
+
         return trial.run(config, inherited)
     return Supervisor(config, inherited=inherited).run()
 

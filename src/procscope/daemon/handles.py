@@ -24,7 +24,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import secrets
 import time
 from array import array
 
@@ -84,8 +83,8 @@ class HandleStore:
 
         Handles of a store that was made before are nothing to it.
         """
-        secret = secrets.randbits(64), secrets.randbits(64)
-        layout = Layout(parts, secrets.randbits(GENERATION_BITS), secret, classes)
+        secret = _random_bits(64), _random_bits(64)
+        layout = Layout(parts, _random_bits(GENERATION_BITS), secret, classes)
         memory = SharedMemory.create(MEMFD_NAME, layout.size_bytes)
         words = layout.words()
         memory.words[: len(words)] = memoryview(words)
@@ -336,3 +335,8 @@ def _slot_of(handle: FileHandle) -> int:
 def _first_word(slot: int) -> int:
     """Return the index of the first word of a slot's header."""
     return _FIRST_HEADER_WORD + slot * HEADER_WORDS
+
+
+def _random_bits(count: int) -> int:
+    """Return a number that nobody can guess; `secrets` would import all of `random` for it."""
+    return int.from_bytes(os.urandom(8)) >> (64 - count)

@@ -5,10 +5,10 @@ Isolated: neither the working directory nor the environment says which code root
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 _CODE = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
     "sys.exit(__import__(sys.argv[2], fromlist=['main']).main(sys.argv[3:]))"
@@ -17,4 +17,4 @@ _CODE = (
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs `main(arguments)` of a module of this package."""
-    return [sys.executable, "-I", "-c", _CODE, str(_ROOT), module, *arguments]
+    return [sys.executable, "-I", "-c", _CODE, _ROOT, module, *arguments]

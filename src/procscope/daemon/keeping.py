@@ -89,17 +89,25 @@ def find_keeper(
         return None
 
 
-def start_keeper(state_directory: str, mountpoint: str) -> KeeperLink:
-    """Start a keeper and return a link to it. Raises OSError."""
-    listener = sockets.listen(state_directory, keeper.SOCKET_NAME)
-    with contextlib.closing(listener):
-        pid = os.fork()
-        if pid == 0:
-            _become_keeper(listener, mountpoint)
-        _, status = os.waitpid(pid, 0)
-    if status:
-        raise OSError(f"the keeper ended with status {os.waitstatus_to_exitcode(status)}")
-    return _link(state_directory, mountpoint)
+class StartingKeeper:
+    """A keeper whose interpreter is starting, while whoever started it does something else."""
+
+    def __init__(self, state_directory: str, mountpoint: str) -> None:
+        """Start it. Raises OSError."""
+        self._state_directory = state_directory
+        self._mountpoint = mountpoint
+        listener = sockets.listen(state_directory, keeper.SOCKET_NAME)
+        with contextlib.closing(listener):
+            self._pid = os.fork()
+            if self._pid == 0:
+                _become_keeper(listener, mountpoint)
+
+    def link(self) -> KeeperLink:
+        """Wait until it answers, and return a link to it. Raises OSError."""
+        _, status = os.waitpid(self._pid, 0)
+        if status:
+            raise OSError(f"the keeper ended with status {os.waitstatus_to_exitcode(status)}")
+        return _link(self._state_directory, self._mountpoint)
 
 
 def _link(state_directory: str, mountpoint: str, timeout_s: float = _TIMEOUT_S) -> KeeperLink:

@@ -5,13 +5,14 @@ An external keeper may come and go at any time; the daemon looks for it, and ser
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
 
 from procscope.daemon import readiness
 from procscope.daemon.config import Keeping, ServeConfig
-from procscope.daemon.keeping import find_keeper, start_keeper
+from procscope.daemon.keeping import KeeperLink, StartingKeeper, find_keeper
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
@@ -29,6 +30,7 @@ class Kept:
         self._config = config
         self._next_look_s = 0.0
         self.keeper = find_keeper(config.state_directory, config.mountpoint)
+        self._starting: StartingKeeper | None = None
 
     @property
     def outlives_supervisor(self) -> bool:
@@ -45,6 +47,33 @@ class Kept:
             self.keeper.drop()
             self.keeper = None
 
+    def prepare(self) -> None:
+        """Begin to start a keeper, where one will be needed and none is there.
+
+        It takes as long as the mount and what belongs to it. Nobody may call this without calling
+        `keep` or `give_up` afterwards.
+        """
+        if self.keeper is None and self._config.keeper is Keeping.OWN:
+            try:
+                self._starting = StartingKeeper(
+                    self._config.state_directory, self._config.mountpoint
+                )
+            except OSError as error:
+                _log.debug("the keeper is started later: %s", error)
+
+    def give_up(self) -> None:
+        """End the keeper that was to be given something, and is not."""
+        if self._starting is not None:
+            with contextlib.suppress(OSError):
+                self._started().drop()
+
+    def _started(self) -> KeeperLink:
+        starting = self._starting or StartingKeeper(
+            self._config.state_directory, self._config.mountpoint
+        )
+        self._starting = None
+        return starting.link()
+
     def keep(self, descriptors: Mapping[str, int]) -> None:
         """Have the descriptors held, as far as somebody is there to hold them."""
         readiness.store_descriptors(descriptors)
@@ -53,7 +82,7 @@ class Kept:
             return
         try:
             if self.keeper is None and self._config.keeper is Keeping.OWN:
-                self.keeper = start_keeper(self._config.state_directory, self._config.mountpoint)
+                self.keeper = self._started()
             if self.keeper is not None and not self.keeper.is_ending:
                 self.keeper.put(descriptors)
                 return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 
@@ -39,6 +38,9 @@ def _prepare(config: ServeConfig) -> None:
     boot_id = _read(f"{config.proc}/sys/kernel/random/boot_id")
     is_of_this_boot = _read(os.path.join(config.state_directory, _BOOT_ID)) == boot_id
     if not is_of_this_boot:
+        # Once at a boot.
+        import shutil
+
         shutil.rmtree(config.state_directory, ignore_errors=True)
     for path in (config.state_directory, config.records_directory):
         # The mode that makedirs(3) is given is for the last folder alone.

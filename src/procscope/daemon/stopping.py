@@ -16,7 +16,7 @@ from procscope.daemon.estate import Estate
 from procscope.daemon.inheritance import Inheritance, find_estate
 from procscope.daemon.keeping import KeeperLink, find_keeper
 from procscope.daemon.mountpoint import Standing, standing
-from procscope.daemon.takeover import stop_workers
+from procscope.daemon.takeover import end_service
 from procscope.errors import ProcscopeError
 from procscope.fuse import device
 
@@ -89,15 +89,6 @@ def _take_away_while_served(config: ServeConfig, estate: Estate) -> None:
     finally:
         children.stop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_service(config: ServeConfig, estate: Estate, keeper: KeeperLink | None) -> None:
-    """End what serves besides the supervisor and its children, and unmount."""
-    stop_workers(estate, config)
-    if keeper is not None:
-        keeper.drop()
-    device.unmount(config.mountpoint)
-    estate.close()
 
 
 def no_supervisor(config: ServeConfig) -> ProcscopeError:

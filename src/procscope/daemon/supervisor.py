@@ -12,21 +12,20 @@ from functools import partial
 from procscope import __version__
 from procscope.cgroup.hierarchy import Hierarchies, discover
 from procscope.cgroup.io_accounting import IoAccounting
-from procscope.daemon import control, healing, readiness, reload
+from procscope.daemon import control, readiness, reload
 from procscope.daemon.board import Board
 from procscope.daemon.children import Child, Children
 from procscope.daemon.config import Keeping, ServeConfig
 from procscope.daemon.control import ControlSocket, Order
 from procscope.daemon.crew import Crew
-from procscope.daemon.estate import is_connected
+from procscope.daemon.estate import Estate, is_connected
 from procscope.daemon.inheritance import Inheritance
 from procscope.daemon.kept import Kept
 from procscope.daemon.leases import HeldOpen
 from procscope.daemon.mountpoint import MountWatch, mounted_at
 from procscope.daemon.sampler import Sampler
 from procscope.daemon.state import prepare_state
-from procscope.daemon.stopping import end_service
-from procscope.daemon.takeover import mount_again, mount_anew, take_over
+from procscope.daemon.takeover import end_service, mount_again, mount_anew, take_over
 from procscope.daemon.watch import LOOK_EVERY_S
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.linux import syscalls
@@ -79,7 +78,15 @@ class Supervisor:
         estate = take_over(config, self._inherited, self._kept.keeper)
         if estate is None:
             self._kept.let_go_of_useless()
-        self._estate = estate or mount_anew(config)
+            self._kept.prepare()
+        self._estate = estate or self._mount_anew()
+
+    def _mount_anew(self) -> Estate:
+        try:
+            return mount_anew(self._config)
+        except BaseException:
+            self._kept.give_up()
+            raise
 
     def run(self) -> int:
         """Serve until a stop signal or until the mount is gone; return the exit code.
@@ -135,6 +142,10 @@ class Supervisor:
 
     def _start_healer(self) -> None:
         if self._config.cares_for_containers:
+            # READY does not wait for it, and yet it is early: a planned stop must not import what
+            # an upgrade has put in its place.
+            from procscope.daemon import healing
+
             source = healing.source_of(self._config, self._estate.state.device)
             run = partial(healing.heal, self._config, source, self._board)
             self._children.start(Child("healer", run, once=True))
@@ -352,11 +363,14 @@ class Supervisor:
         """Leave nothing behind: neither process nor mount nor descriptor, nor a dead file."""
         _log.info("unmounting %s", self._config.mountpoint)
         if self._config.cares_for_containers:
+            from procscope.daemon import healing
+
             source = healing.source_of(self._config, self._estate.state.device)
             healing.take_away(self._config, source, self._estate.fuse_fd)
         self._children.stop()
         readiness.remove_descriptors(self._estate.descriptors)
         end_service(self._config, self._estate, self._kept.keeper)
+        self._kept.give_up()
         self._kept.close()
 
 

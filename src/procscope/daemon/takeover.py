@@ -78,6 +78,15 @@ def stop_workers(estate: Estate, config: ServeConfig) -> None:
         stop_worker(estate, config, index)
 
 
+def end_service(config: ServeConfig, estate: Estate, keeper: KeeperLink | None) -> None:
+    """End what serves besides the supervisor and its children, and unmount."""
+    stop_workers(estate, config)
+    if keeper is not None:
+        keeper.drop()
+    device.unmount(config.mountpoint)
+    estate.close()
+
+
 def stop_worker(estate: Estate, config: ServeConfig, index: int) -> None:
     """End the worker that a predecessor has left at place `index`, if there is one.
 

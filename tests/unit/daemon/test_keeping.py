@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from procscope.daemon.keeping import KeeperLink, find_keeper, start_keeper
+from procscope.daemon.keeping import KeeperLink, StartingKeeper, find_keeper
 
 MOUNTPOINT = "/somewhere"
 
@@ -25,7 +25,7 @@ def state(tmp_path: Path) -> str:
 
 @pytest.fixture
 def link(state: str) -> Iterator[KeeperLink]:
-    one = start_keeper(state, MOUNTPOINT)
+    one = StartingKeeper(state, MOUNTPOINT).link()
     yield one
     one.close()
     last = find_keeper(state, MOUNTPOINT)
