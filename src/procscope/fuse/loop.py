@@ -9,6 +9,12 @@ another group in the kernel's queue, which is first come, first served. More wou
 empty that queue while another finds nothing to do, and would make the next answer wait for the
 classification of all of them.
 
+Who serves. A request wakes the first process that waits. While that one works, the next request
+wakes the second, mostly in vain: the first looks for more after each answer. So a loop that was
+woken in vain rests for a few milliseconds, in which it waits for nothing, twice as long each time
+until it gets a request. The one that took the request is awake, and all of them wait again before
+long; nobody has to know of another.
+
 While it works, and while nothing comes, a loop calls its sweep every five seconds, as long as that
 says that there is something to look after: what was kept for those who have gone is given up also
 if nobody ever asks again.
@@ -39,6 +45,9 @@ such as setting a large extended attribute, it refuses itself."""
 
 _MOST_AT_ONCE: Final = 16
 SWEEP_EVERY_S: Final = 5.0
+_LEAST_REST_S: Final = 0.001
+_MOST_REST_S: Final = 0.008
+"""How long requests wait at most where the process that was awake has been stopped since."""
 
 _AGAIN: Final = frozenset({errno.EINTR, errno.ENOENT})
 """A request was interrupted between waking and reading."""
@@ -194,6 +203,7 @@ class RequestLoop:
         self._free = list(reversed(range(len(self._slots.buffers))))
         self._turns: Turns[int] = Turns()
         self._releases: deque[int] = deque()
+        self._rest_s = _LEAST_REST_S
         self._stopping = False
         self._gone = False
         self._sweep = sweep
@@ -212,8 +222,7 @@ class RequestLoop:
         try:
             while not (self._stopping or self._gone):
                 if not self._serve_turn() and not self._gone:
-                    self._wait()
-                    self._serve_first()
+                    self._serve_first(self._wait())
                 self._sweep_if_due()
             while self._answer_next():
                 pass
@@ -226,9 +235,9 @@ class RequestLoop:
         self._stopping = True
         self._waiter.wake()
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
         left_s = max(0.0, self._next_sweep_s - time.monotonic()) if self._is_kept else None
-        self._waiter.wait(left_s)
+        return self._waiter.wait(left_s)
 
     def _sweep_if_due(self) -> None:
         now_s = time.monotonic()
@@ -236,11 +245,19 @@ class RequestLoop:
             self._next_sweep_s = now_s + self._sweep_every_s
             self._is_kept = self._sweep()
 
-    def _serve_first(self) -> None:
-        """Answer what has ended the wait: it is nearly always alone, whoever it is of."""
+    def _serve_first(self, is_ready: bool) -> None:
+        """Answer what has ended the wait: it is nearly always alone, whoever it is of.
+
+        Where another process has taken it, that one is awake and keeps up. So this one rests, the
+        longer the more often that happens, instead of being woken for the next one in vain.
+        """
         index = None if self._stopping else self._receive()
         if index is not None:
+            self._rest_s = _LEAST_REST_S
             self._answer(index)
+        elif is_ready and not (self._stopping or self._gone):
+            self._waiter.rest(self._rest_s)
+            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
 
     def _serve_turn(self) -> bool:
         """Take what has arrived, and answer one request; False where there is none."""

@@ -14,6 +14,8 @@ class Waiter:
 
     def __init__(self, fd: int) -> None:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._rest = select.epoll()
+        self._rest.register(self._reader, select.EPOLLIN)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)
         # Of all processes that wait for the same descriptor, one is woken (ep_poll_callback() in
@@ -25,11 +27,20 @@ class Waiter:
         """A byte written here ends `wait`, also one that comes before it."""
         return self._writer
 
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Wait, for ever where nothing comes and there is no timeout."""
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait, for ever where nothing comes without a timeout; tell whether `fd` is ready."""
+        is_ready = False
         for fd, _ in self._epoll.poll(timeout_s):
             if fd == self._reader:
                 os.read(self._reader, _DRAIN_BYTES)
+            else:
+                is_ready = True
+        return is_ready
+
+    def rest(self, duration_s: float) -> None:
+        """Leave `fd` to other processes for so long, or until `wake` is called."""
+        if self._rest.poll(duration_s):
+            os.read(self._reader, _DRAIN_BYTES)
 
     def wake(self) -> None:
         """End `wait`, or the next one."""
@@ -40,5 +51,6 @@ class Waiter:
     def close(self) -> None:
         """Close everything but the descriptor that was waited for."""
         self._epoll.close()
+        self._rest.close()
         os.close(self._reader)
         os.close(self._writer)

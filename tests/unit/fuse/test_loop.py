@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import cast
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from procscope.fuse import opcodes, wire
 from procscope.fuse.loop import PrivateSlots, RequestHandler, RequestLoop, Responder, serve
 from procscope.fuse.replies import Reply
+from procscope.fuse.waiting import Waiter
 from procscope.ids import Pid
 from tests.unit.fuse.memory import (
     CONTENT,
@@ -319,11 +320,11 @@ def test_a_loop_that_waits_sweeps_until_nothing_is_left(pair: Pair) -> None:
     )
     wait = loop._waiter.wait
 
-    def noted(timeout_s: float | None = None) -> None:
+    def noted(timeout_s: float | None = None) -> bool:
         timeouts.append(timeout_s)
         if timeout_s is None and not left:
             loop.stop()
-        wait(timeout_s)
+        return wait(timeout_s)
 
     loop._waiter.wait = noted  # type: ignore[method-assign]
     send(kernel, 1, pid=1)
@@ -337,9 +338,10 @@ def test_a_loop_that_has_answered_nothing_waits_without_end(pair: Pair) -> None:
     loop = RequestLoop(Responder(pair[1].fileno(), session(), PrivateSlots()), sweep_every_s=0.001)
     timeouts: list[float | None] = []
 
-    def noted(timeout_s: float | None = None) -> None:
+    def noted(timeout_s: float | None = None) -> bool:
         timeouts.append(timeout_s)
         loop.stop()
+        return False
 
     loop._waiter.wait = noted  # type: ignore[method-assign]
     loop.run()
@@ -364,6 +366,50 @@ def test_a_loop_that_is_never_idle_sweeps_too(pair: Pair) -> None:
     send(kernel, 1, pid=1)
     loop.run()
     assert swept == [True]
+
+
+class Contested(Waiter):
+    """Waits beside a process that takes requests first: it says of each whether that takes it."""
+
+    def __init__(self, fd: int, kernel: socket.socket, taken: list[bool]) -> None:
+        super().__init__(fd)
+        self._fd = fd
+        self._kernel = kernel
+        self._taken = taken
+        self.rests_ms: list[float] = []
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        if not self._taken:
+            self._kernel.shutdown(socket.SHUT_WR)
+            return super().wait(timeout_s)
+        send(self._kernel, 1, 1)
+        is_ready = super().wait(timeout_s)
+        if self._taken.pop(0):
+            os.read(self._fd, 4096)
+        return is_ready
+
+    def rest(self, duration_s: float) -> None:
+        self.rests_ms.append(duration_s * 1000)
+        super().rest(duration_s)
+
+
+def test_a_loop_that_is_woken_in_vain_rests_longer_and_longer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until there is a request for it again: then the process beside it does not keep up."""
+    kernel, server = pair
+    contested = Contested(server.fileno(), kernel, [True] * 5 + [False, True])
+    monkeypatch.setattr("procscope.fuse.loop.Waiter", lambda _: contested)
+    loop_of(server).run()
+    assert contested.rests_ms == [1, 2, 4, 8, 8, 1]
+    assert answered(kernel, 1) == [1]
+
+
+def test_a_loop_that_rests_ends_at_once_when_it_is_told_to(pair: Pair) -> None:
+    waiter = Waiter(pair[1].fileno())
+    with closing(waiter):
+        waiter.wake()
+        waiter.rest(3600)
 
 
 def received(end: socket.socket, header: wire.Layout) -> list[int]:
