@@ -7,6 +7,7 @@ import pickle
 import signal
 import socket
 import struct
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -154,6 +155,13 @@ def read(path: str) -> bytes:
 def read_many(path: str, times: int) -> list[bytes]:
     """Open, read, close, so many times."""
     return [read(path) for _ in range(times)]
+
+
+def read_rarely(path: str, times: int, pause_s: float) -> None:
+    """Open, read to the end and close, with a pause before each."""
+    for _ in range(times):
+        time.sleep(pause_s)
+        read(path)
 
 
 def errno_of(function: Callable[..., object], *args: object) -> int:
