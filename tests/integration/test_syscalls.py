@@ -22,20 +22,20 @@ READS = 100
 ROUNDS = 4
 MIB = 1 << 20
 CEILINGS = {
-    "proc/cpuinfo": (28, 33),
-    "proc/diskstats": (28, 31),
-    "proc/loadavg": (29, 34),
-    "proc/meminfo": (38, 43),
-    "proc/slabinfo": (28, 30),
-    "proc/stat": (40, 46),
-    "proc/swaps": (35, 41),
-    "proc/uptime": (39, 42),
-    "sys/devices/system/cpu/online": (30, 31),
-    "sys/devices/system/cpu/cpu{cpu}/topology/core_id": (35, 35),
+    "proc/cpuinfo": (24, 29),
+    "proc/diskstats": (24, 27),
+    "proc/loadavg": (25, 30),
+    "proc/meminfo": (34, 39),
+    "proc/slabinfo": (24, 26),
+    "proc/stat": (36, 42),
+    "proc/swaps": (31, 37),
+    "proc/uptime": (35, 38),
+    "sys/devices/system/cpu/online": (26, 27),
+    "sys/devices/system/cpu/cpu{cpu}/topology/core_id": (31, 32),
 }
 """Of a read right after another one, and of one after a pause.
 
-24 of each are FUSE's own: LOOKUP, GETATTR, OPEN, READ, READ at the end and RELEASE, of which
+20 of each are FUSE's own: LOOKUP, OPEN, READ, READ at the end and RELEASE, of which
 each is waited for, read, answered, and followed by a look for what else has come."""
 PAUSE_S = 0.015
 """After it no rendering is recent, nor any text of the host; limits of cgroups may be."""
