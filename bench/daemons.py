@@ -139,16 +139,24 @@ def _served(
 def _start(
     command: Sequence[str], cgroup: Path, output: int, environment: dict[str, str]
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start it inside `cgroup`, by a shell that enters it and becomes the command."""
-    enter = f'echo 0 > "{cgroup}/cgroup.procs" && exec "$@"'
-    begun_ns = time.monotonic_ns()
+    """Start it inside `cgroup`, by a shell that enters it and becomes the command when told to.
+
+    To enter a cgroup may take as long as a small program's start.
+    """
+    enter = f'echo 0 > "{cgroup}/cgroup.procs" && read -r _ && exec "$@" </dev/null'
     process = subprocess.Popen(
         ["/bin/sh", "-c", enter, "sh", *command],
         env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,
     )
+    while process.pid not in processes(cgroup) and process.poll() is None:
+        time.sleep(0.001)
+    begun_ns = time.monotonic_ns()
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), process.stdin as told:
+            told.write(b"\n")
     return process, begun_ns
 
 
