@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from procscope.ids import CgroupPath, ContainerKey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Container:
     """A container by its cgroup path in every hierarchy; None stands for the host elsewhere."""
 

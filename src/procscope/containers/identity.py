@@ -10,6 +10,9 @@ An answer is cached with the open `/proc/PID/cgroup` files it was made from, and
 they read the same. The kernel answers ESRCH on such a file once its process is gone
 (`proc_single_show()` in `fs/proc/base.c`), also when the pid is in use again, so that a cached
 answer never outlives its process and never misses a move to another cgroup.
+
+Of readers beyond those, and of new ones, the text is read. What it means is known as long as
+anybody has the container: a reader of one that is being read costs no search for it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import blake2b
+from sys import intern
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from procscope.cgroup.files import RUN_OUT, FileBudget, open_for_reading
 from procscope.containers.container import Container, container_of_paths
@@ -33,7 +37,7 @@ _log = logging.getLogger(__name__)
 _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
-_KNOWN_TEXTS = 256
+_DIGEST_BYTES = 16
 _PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
@@ -73,7 +77,7 @@ class ContainerFinder(Protocol):
         """Return the container of the process or thread `pid`; None is the host."""
 
     def sweep(self) -> bool:
-        """Close the files of processes that have gone; tell whether any are kept still."""
+        """Close the files of those who read no more; tell whether any are kept still."""
         ...
 
     def close(self) -> None:
@@ -93,7 +97,11 @@ class Identifier:
         self._proc = proc
         self._capacity = capacity
         self._budget = FileBudget() if budget is None else budget
-        self._answers: OrderedDict[Pid, _Answer] = OrderedDict()
+        self._recent: dict[Pid, _Answer] = {}
+        self._older: dict[Pid, _Answer] = {}
+        """Of those who have not read since the last sweep."""
+        self._named: WeakValueDictionary[bytes, Container] = WeakValueDictionary()
+        """By the digest of the text that names them: a text is a kilobyte on v1."""
         self._host_pid_namespace = self._pid_namespace("self")
 
     def container_of(self, pid: Pid) -> Container | None:
@@ -104,12 +112,13 @@ class Identifier:
         """
         if pid <= 0:
             return None
-        known = self._answers.get(pid)
+        known = self._recent.get(pid) or self._older.pop(pid, None)
         if known is not None:
             if known.holds():
-                self._answers.move_to_end(pid)
+                self._recent[pid] = known
                 return known.container
-            self._forget(pid)
+            self._recent.pop(pid, None)
+            known.close()
         try:
             answer = self._identify(pid)
         except OSError as error:
@@ -121,24 +130,30 @@ class Identifier:
             return None
         if answer is None:
             return None
-        self._answers[pid] = answer
-        if len(self._answers) > self._capacity:
-            self._forget(next(iter(self._answers)))
+        self._recent[pid] = answer
+        if len(self._recent) + len(self._older) > self._capacity:
+            oldest = self._older or self._recent
+            oldest.pop(next(iter(oldest))).close()
         return answer.container
 
     def sweep(self) -> bool:
-        """Close the files of processes that have gone; tell whether any are kept still."""
-        for pid in [pid for pid, answer in self._answers.items() if not answer.holds()]:
-            self._forget(pid)
-        return bool(self._answers)
+        """Close the files of those who have not read since the last sweep.
+
+        They are the ones that have gone, and others for whom it is worth little to keep them open.
+        Tells whether any are kept still.
+        """
+        self._close_older()
+        self._older, self._recent = self._recent, {}
+        return bool(self._older)
 
     def close(self) -> None:
         """Close every file that is kept open."""
-        while self._answers:
-            self._forget(next(iter(self._answers)))
+        self.sweep()
+        self._close_older()
 
-    def _forget(self, pid: Pid) -> None:
-        self._answers.pop(pid).close()
+    def _close_older(self) -> None:
+        while self._older:
+            self._older.popitem()[1].close()
 
     def _witness(self, pid: Pid) -> _Witness | None:
         fd = self._open(f"{pid}/cgroup")
@@ -166,7 +181,7 @@ class Identifier:
         own = self._witness(pid)
         if own is None:
             return None
-        named = _container_by_text(own.text)
+        named = self._container_by_text(own.text)
         if named is not None:
             return _Answer(named, (own,))
         paths = _cgroups(own.text)
@@ -182,6 +197,16 @@ class Identifier:
                 return _Answer(container_of_paths(paths_of_init), (own, theirs))
             os.close(theirs.fd)
         return _Answer(container_of_paths(paths), (own,))
+
+    def _container_by_text(self, text: bytes) -> Container | None:
+        """Return the container that a `/proc/PID/cgroup` names, the same one for all alike."""
+        digest = blake2b(text, digest_size=_DIGEST_BYTES).digest()
+        container = self._named.get(digest)
+        if container is None:
+            container = container_by_name(_cgroups(text))
+            if container is not None:
+                self._named[digest] = container
+        return container
 
     def _pid_namespace(self, pid: Pid | str) -> int | None:
         try:
@@ -256,12 +281,6 @@ class Nobody:
         """Nothing is kept open."""
 
 
-@lru_cache(maxsize=_KNOWN_TEXTS)
-def _container_by_text(text: bytes) -> Container | None:
-    """Return the container that a `/proc/PID/cgroup` names, the same for all that are alike."""
-    return container_by_name(_cgroups(text))
-
-
 def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
     """Return the container that a known runtime made at one of `paths`, each path cut to it."""
     # Most hierarchies have the same path: it is looked at once, and kept once.
@@ -274,7 +293,7 @@ def container_by_name(paths: Mapping[str, CgroupPath]) -> Container | None:
     # runtime did not use stays as it is; the v2 one beside it (hybrid) then tells of others.
     best = max(found, key=lambda match: match.path.count("/"))
     cut = {
-        controller: match.path if match is not None else paths[controller]
+        intern(controller): match.path if match is not None else paths[controller]
         for controller, match in matches.items()
     }
     if matches.get(UNIFIED, best) is None:

@@ -11,6 +11,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -256,16 +257,50 @@ def test_open_files_are_bounded(proc: FakeProc, identifier: Identifier) -> None:
         assert len(open_below(proc.root)) <= 2 * 8
 
 
-def test_who_has_gone_is_swept(proc: FakeProc, identifier: Identifier) -> None:
+def test_who_has_not_read_since_the_last_sweep_is_swept(
+    proc: FakeProc, identifier: Identifier
+) -> None:
     for pid in (10, 11):
         proc.add(pid, v2(f"/docker/{A}"))
         identifier.container_of(Pid(pid))
-    proc.end(10)
+    assert identifier.sweep()
+    assert len(open_below(proc.root)) == 2
+    identifier.container_of(Pid(11))
     assert identifier.sweep()
     assert open_below(proc.root) == [f"{proc.root}/11/cgroup"]
-    proc.end(11)
     assert not identifier.sweep()
     assert open_below(proc.root) == []
+
+
+def test_the_one_that_reads_no_more_makes_room_first(
+    proc: FakeProc, identifier: Identifier
+) -> None:
+    pids = range(10, 18)
+    for pid in (*pids, 18):
+        proc.add(pid, v2(f"/docker/{A}"))
+    for pid in pids:
+        identifier.container_of(Pid(pid))
+    identifier.sweep()
+    for pid in (10, *pids[2:], 18):
+        identifier.container_of(Pid(pid))
+    assert open_below(proc.root) == [f"{proc.root}/{pid}/cgroup" for pid in (10, *pids[2:], 18)]
+
+
+def test_a_text_means_the_same_container_as_long_as_anybody_has_it(
+    proc: FakeProc, identifier: Identifier
+) -> None:
+    """No search for each of very many readers, and nothing kept for containers that have gone."""
+    for pid in range(10, 30):
+        proc.add(pid, v2(f"/docker/{A}"))
+    first = identifier.container_of(Pid(10))
+    assert all(identifier.container_of(Pid(pid)) is first for pid in range(11, 30))
+    identifier.close()
+    assert identifier.container_of(Pid(12)) is first
+    identifier.close()
+    assert first is not None
+    gone = ref(first)
+    del first
+    assert gone() is None
 
 
 @contextmanager
