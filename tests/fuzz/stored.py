@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
+from procscope.observe import asleep
 from procscope.observe.loadblock import LoadBlock
 from procscope.observe.records import RecordStore
 from procscope.views.cpu_ledger import CpuLedger
@@ -13,7 +14,7 @@ from tests.fuzz.checks import require
 from tests.fuzz.hosttexts import SEEN, USAGE
 from tests.fuzz.parsers import folder
 
-_BLOCK_OFFSETS = (0, 4096, 1 << 20)
+_BLOCK_OFFSETS = (0, 1024, 4096, 1 << 20)
 """Load, identity and ledger, see `observe/records.py`."""
 
 
@@ -52,6 +53,7 @@ def record(data: bytes) -> None:
             identity = one.read_identity()
             require(identity is None or isinstance(identity.birth_ticks, int), "no birth")
             LoadBlock.from_bytes(one.read_load())
+            asleep.from_bytes(one.read_asleep())
             CpuLedger.from_bytes(one.read_ledger() or b"")
         finally:
             one.close()

@@ -16,6 +16,7 @@ from procscope.cgroup.hierarchy import Hierarchies
 from procscope.cgroup.io_accounting import IoAccounting
 from procscope.cgroup.model import TaskCounts
 from procscope.containers.container import container_of_paths
+from procscope.observe import asleep
 from procscope.observe.boottime import NS_PER_SECOND, boottime_ns
 from procscope.observe.container import record_name
 from procscope.observe.loadblock import LoadBlock
@@ -37,29 +38,66 @@ _COUNTED_AT_LEAST_EVERY = 12
 class _Tracked:
     """One container of the sampler."""
 
+    __slots__ = (
+        "_cpu_time_ns",
+        "_samples_not_counted",
+        "cgroup",
+        "counts",
+        "load",
+        "newest_pid",
+        "record",
+        "sampled_at_ns",
+    )
+
     def __init__(self, cgroup: Cgroup, record: Record, block: LoadBlock | None) -> None:
         self.cgroup = cgroup
         self.record = record
         self.load = Load() if block is None else block.load
-        self.sampled_at_ns = 0 if block is None else block.sampled_at_ns
-        self.counts = TaskCounts(0, 0, 0)
+        # Who had no load has had none since, or there would be another block.
+        self.sampled_at_ns = 0 if block is None or block.load == Load() else block.sampled_at_ns
+        self.counts: TaskCounts | None = None
         self.newest_pid = 0
         self._cpu_time_ns: int | None = None
         self._samples_not_counted = 0
 
-    def has_to_be_counted(self) -> bool:
+    def sample(self, proc: str, now_ns: int) -> None:
+        """Count the tasks if they can be other than before, and have the load decay.
+
+        Raises CgroupGone, also where that is seen only when the tasks are counted. A container
+        that sleeps and has no load costs one read, and nothing is written.
+        """
+        before = (self.counts, self.load)
+        if self._has_to_be_counted() or self.counts is None:
+            self.counts = self._count(proc)
+        passed = max(1, (now_ns - self.sampled_at_ns + _INTERVAL_NS // 2) // _INTERVAL_NS)
+        intervals = passed if self.sampled_at_ns else 1
+        self.load = decay_n(self.load, self.counts.running + self.counts.blocked, intervals)
+        self.sampled_at_ns = now_ns
+        if self.load != Load() or before != (self.counts, self.load):
+            block = LoadBlock(self.load, self.counts, self.newest_pid, now_ns)
+            self.record.write_load(block.to_bytes())
+
+    def _has_to_be_counted(self) -> bool:
         """Tell whether the tasks can be other than at the last count, or in another state.
 
         Where all of them slept, and none has used any CPU time since, they still sleep, and none
         has made another or ended. Raises CgroupGone.
         """
         before_ns, self._cpu_time_ns = self._cpu_time_ns, self.cgroup.cpu_time_ns()
+        counts = self.counts
         slept = self._cpu_time_ns is not None and self._cpu_time_ns == before_ns
-        slept = slept and not self.counts.running and not self.counts.blocked
+        slept = slept and counts is not None and not counts.running and not counts.blocked
         self._samples_not_counted = self._samples_not_counted + 1 if slept else 0
         if self._samples_not_counted >= _COUNTED_AT_LEAST_EVERY:
             self._samples_not_counted = 0
         return not self._samples_not_counted
+
+    def _count(self, proc: str) -> TaskCounts:
+        counts = count_states(proc, self.cgroup.threads())
+        self.newest_pid = newest_pid(proc, self.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST))
+        slept = not counts.running and not counts.blocked
+        self.record.write_asleep(asleep.to_bytes(self._cpu_time_ns if slept else None))
+        return counts
 
     def close(self) -> None:
         self.cgroup.close()
@@ -113,7 +151,7 @@ class Sampler:
             try:
                 tracked = self._tracked.get(name) or self._track(name, now_ns)
                 if tracked is not None:
-                    self._sample(tracked, now_ns)
+                    tracked.sample(self._proc, now_ns)
             except CgroupGone:
                 self._drop(name)
                 self._remove(name)
@@ -126,24 +164,6 @@ class Sampler:
         except OSError as error:
             directory = self._records.directory
             _log.warning("%s keeps a record of what has gone, %s: %s", directory, name, error)
-
-    def _sample(self, tracked: _Tracked, now_ns: int) -> None:
-        if not tracked.cgroup.exists():
-            raise CgroupGone("a container's cgroup")
-        if tracked.has_to_be_counted():
-            self._count(tracked)
-        counts = tracked.counts
-        passed = max(1, (now_ns - tracked.sampled_at_ns + _INTERVAL_NS // 2) // _INTERVAL_NS)
-        intervals = passed if tracked.sampled_at_ns else 1
-        tracked.load = decay_n(tracked.load, counts.running + counts.blocked, intervals)
-        tracked.sampled_at_ns = now_ns
-        block = LoadBlock(tracked.load, counts, tracked.newest_pid, now_ns)
-        tracked.record.write_load(block.to_bytes())
-
-    def _count(self, tracked: _Tracked) -> None:
-        tracked.counts = count_states(self._proc, tracked.cgroup.threads())
-        processes = tracked.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST)
-        tracked.newest_pid = newest_pid(self._proc, processes)
 
     def _track(self, name: str, now_ns: int) -> _Tracked | None:
         """Open a container's cgroup by its record; None where the record is not complete yet."""

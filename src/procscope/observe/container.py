@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
 from procscope.cgroup.kept import Kept
 from procscope.cgroup.model import CpuShare, CpuUsage, TaskCounts
 from procscope.containers.container import Container
-from procscope.ids import CpuId
+from procscope.ids import CpuId, Pid
+from procscope.observe import asleep
+from procscope.observe.asleep import sleep_still
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.host import HostFiles
 from procscope.observe.loadblock import LoadBlock
@@ -31,6 +33,7 @@ _NO_RECORD_NS = 1000 * _NS_PER_MS
 _UNREADABLE_PATIENCE_NS = 500 * _NS_PER_MS
 """A write is cut for a reader beside it as long as the writer's CPU does something else."""
 _MOST_KEPT_ROWS = 16
+_NO_TASKS = TaskCounts(0, 0, 0)
 _MAX_COUNTED_THREADS = 128
 """A container with more is not walked at a read; its counts are the sampler's."""
 
@@ -76,6 +79,7 @@ class ContainerObserver:
         self._tasks = TaskCounts(0, 0, 0)
         self._newest_pid = 0
         self._tasks_at_ns = 0
+        self._slept_at_cpu_ns: int | None = None
 
     @property
     def record_name(self) -> str:
@@ -175,6 +179,15 @@ class ContainerObserver:
     def _cpu_usage_of_each(self) -> CpuUsage:
         return self.cgroup.cpu_usage(of_each_cpu=True)
 
+    def active_tasks(self) -> TaskCounts:
+        """Return the threads that run and that are blocked, as `task_counts`, but not their total.
+
+        Of a container that sleeps no thread is looked at.
+        """
+        if self._sleeps(self.cgroup.cpu_time_ns()):
+            return _NO_TASKS
+        return self.task_counts()
+
     def task_counts(self) -> TaskCounts:
         """Return the container's threads by state, a fraction of a second old at most.
 
@@ -198,8 +211,23 @@ class ContainerObserver:
         if block is not None:
             self._tasks, self._newest_pid = block.tasks, block.newest_pid
             return
-        self._tasks = count_states(self._host.proc, threads)
+        self._tasks = self._count(threads)
         self._newest_pid = newest_pid(self._host.proc, self.cgroup.processes(_MAX_COUNTED_THREADS))
+
+    def _count(self, threads: Sequence[Pid]) -> TaskCounts:
+        # What is used while they are counted has to be seen at the next read.
+        cpu_time_ns = self.cgroup.cpu_time_ns()
+        if self._sleeps(cpu_time_ns):
+            return TaskCounts(0, 0, len(threads))
+        tasks = count_states(self._host.proc, threads)
+        self._slept_at_cpu_ns = None if tasks.running or tasks.blocked else cpu_time_ns
+        return tasks
+
+    def _sleeps(self, cpu_time_ns: int | None) -> bool:
+        """Tell whether all tasks slept at the last count, this worker's or the sampler's."""
+        if not sleep_still(self._slept_at_cpu_ns, cpu_time_ns) and self._record is not None:
+            self._slept_at_cpu_ns = asleep.from_bytes(self._record.read_asleep())
+        return sleep_still(self._slept_at_cpu_ns, cpu_time_ns)
 
     def load(self) -> Load:
         """Return the load averages; zero before the sampler's first pass, as after a boot."""

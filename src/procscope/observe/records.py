@@ -1,10 +1,11 @@
 """What must outlive a worker of each container: one small file for each, in a state directory.
 
 All workers and the sampler share the files, and they survive a restart of the daemon (not of the
-host). A file has three blocks at fixed places:
+host). A file has four blocks at fixed places:
 
 identity  JSON: the container's cgroup paths, by which the sampler finds its tasks, and its birth
 load      load averages and task counts; written by the sampler alone
+asleep    whether all tasks slept when they were last counted; written by the sampler alone
 ledger    the CPU time handed out so far; written by whoever renders `stat` or `uptime`, locked
 
 A file is named by the container's key and its cgroup's inode number, so that a cgroup that is made
@@ -30,6 +31,7 @@ from procscope.cgroup.files import CgroupGone, FileBudget, open_within
 from procscope.ids import CgroupPath
 
 _LOAD_OFFSET = 0
+_ASLEEP_OFFSET = 1024
 _IDENTITY_OFFSET = 4096
 _LEDGER_OFFSET = 1 << 20
 """Room for a path of PATH_MAX for each of v1's controllers; what is not written takes no space."""
@@ -137,6 +139,14 @@ class Record:
     def write_load(self, block: bytes) -> None:
         """Replace the sampler's block."""
         self._write(_LOAD_OFFSET, block)
+
+    def read_asleep(self) -> bytes | None:
+        """Return what the sampler's last count found, as `observe.asleep` has it."""
+        return self._read(_ASLEEP_OFFSET, 64)
+
+    def write_asleep(self, block: bytes) -> None:
+        """Replace that."""
+        self._write(_ASLEEP_OFFSET, block)
 
     def read_ledger(self) -> bytes | None:
         """Return the ledger; None where there is none yet."""

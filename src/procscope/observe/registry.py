@@ -98,7 +98,7 @@ class _CpuinfoCuts:
 
 
 def _stat(host: HostFiles, container: ContainerObserver) -> bytes:
-    tasks = container.task_counts()
+    tasks = container.active_tasks()
     visible = container.visible_cpus()
     ledger = container.cpu_ledger(visible)
     running = tasks.running + _READER

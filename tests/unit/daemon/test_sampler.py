@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from procscope.daemon.sampler import Sampler
+from procscope.observe import asleep
 from procscope.observe.loadblock import LoadBlock
 from procscope.observe.records import RecordIdentity, RecordStore
 from procscope.views.loadavg import Load, decay_n
@@ -174,6 +175,49 @@ def test_tasks_that_sleep_are_counted_now_and_then(node: Node) -> None:
     block = node.block(name)
     assert block is not None
     assert block.tasks.total == 2
+
+
+def asleep_at_ns(node: Node, name: str) -> int | None:
+    record = node.host.records.open(name)
+    try:
+        return asleep.from_bytes(record.read_asleep())
+    finally:
+        record.close()
+
+
+def test_it_is_told_whether_all_sleep(node: Node) -> None:
+    name = node.track("c", "S", "S")
+    use_cpu(node, "c", 7)
+    node.sample()
+    assert asleep_at_ns(node, name) == 7000
+    node.host.proc.set_state(10, "D")
+    use_cpu(node, "c", 8)
+    node.sample()
+    assert asleep_at_ns(node, name) is None
+
+
+def test_of_a_container_that_sleeps_nothing_is_written(node: Node) -> None:
+    name = node.track("c", "S")
+    node.sample()
+    first = node.block(name)
+    node.sample(4)
+    assert node.block(name) == first
+    use_cpu(node, "c", 100)
+    node.host.proc.set_state(10, "R")
+    node.sample()
+    assert node.load(name) == after_passes(1, 1), "not of all the time since the last block"
+
+
+def test_a_restarted_sampler_knows_that_who_slept_had_no_load(node: Node) -> None:
+    """The record has the time of the last sample that told something."""
+    name = node.track("c", "S")
+    node.sample()
+    node.sample(100)
+    node.sampler._drop(name)
+    node.restart()
+    node.host.proc.set_state(10, "R")
+    node.sample()
+    assert node.load(name) == after_passes(1, 1)
 
 
 def test_a_removed_cgroup_takes_its_record_along(node: Node) -> None:

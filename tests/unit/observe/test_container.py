@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from procscope.cgroup.model import TaskCounts
 from procscope.containers.container import Container
+from procscope.observe import asleep
 from procscope.observe import container as module
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.loadblock import LoadBlock
@@ -225,6 +226,74 @@ def test_loadavg_starts_at_zero(host: FakeHost, observatory: Observatory) -> Non
     host.proc.add(10, nspid=(10, 1))
     host.set_tasks("c", 10)
     assert observatory.render(VIEWS["loadavg"], container) == b"0.00 0.00 0.00 1/1 1\n"
+
+
+def use_cpu(host: FakeHost, name: str, usec: int) -> None:
+    stat = host.cgroups / name / "cpu.stat"
+    stat.write_text(f"usage_usec {usec}\nuser_usec {usec}\nsystem_usec 0\n")
+
+
+def tasks(observatory: Observatory, container: Container) -> bytes:
+    return observatory.render(VIEWS["loadavg"], container).split(b" ")[3]
+
+
+def running(host: FakeHost, observatory: Observatory, container: Container) -> bytes:
+    write_tree(host.root, {"proc/stat": "cpu  0 0 0 0\nprocs_running 9\nprocs_blocked 9\n"})
+    lines = observatory.render(VIEWS["stat"], container).splitlines()
+    return b" ".join(line for line in lines if line.startswith(b"procs_"))
+
+
+def test_tasks_that_sleep_are_not_looked_at_until_one_has_run(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fake's tasks change their state without running, which no real one can."""
+    monkeypatch.setattr(module, "_TASKS_NS", 0)
+    container = host.add_container("c")
+    for pid in (10, 11):
+        host.proc.add(pid, nspid=(pid, pid - 9), state="S")
+    host.set_tasks("c", 10, 11)
+    assert tasks(observatory, container) == b"1/2"
+    host.proc.set_state(10, "R")
+    host.proc.set_state(11, "D")
+    use_cpu(host, "c", 400)
+    assert tasks(observatory, container) == b"1/2"
+    assert running(host, observatory, container) == b"procs_running 1 procs_blocked 0"
+    use_cpu(host, "c", 600)
+    assert running(host, observatory, container) == b"procs_running 2 procs_blocked 1"
+    assert tasks(observatory, container) == b"2/2"
+
+
+@pytest.mark.parametrize("state", ["R", "D"])
+def test_tasks_that_did_not_sleep_are_looked_at_though_none_has_run(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """One that waits for a CPU, or for a disk."""
+    monkeypatch.setattr(module, "_TASKS_NS", 0)
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), state=state)
+    host.set_tasks("c", 10)
+    before = running(host, observatory, container)
+    assert before != b"procs_running 1 procs_blocked 0"
+    assert running(host, observatory, container) == before
+    host.proc.set_state(10, "S")
+    assert running(host, observatory, container) == b"procs_running 1 procs_blocked 0"
+
+
+def test_the_samplers_word_that_all_sleep_is_taken(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a container that this worker has never counted."""
+    container = host.add_container("c")
+    host.proc.add(10, nspid=(10, 1), state="R")
+    host.set_tasks("c", 10)
+    observatory.track(container)
+    record = only_record(host)
+    record.write_asleep(asleep.to_bytes(0))
+    assert running(host, observatory, container) == b"procs_running 1 procs_blocked 0"
+    record.write_asleep(asleep.to_bytes(None))
+    record.close()
+    use_cpu(host, "c", 600)
+    assert running(host, observatory, container) == b"procs_running 2 procs_blocked 0"
 
 
 def test_very_many_threads_are_not_walked_at_a_read(
