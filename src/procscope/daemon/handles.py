@@ -52,7 +52,9 @@ _MOST_COUNT = (1 << 64) - 1
 _READ_TRIES = 100
 """A worker that is killed while it replaces a content leaves an odd version behind."""
 _RECLAIM_EVERY_NS = 5_000_000
-"""A search for what other workers have released looks at thousands of headers."""
+"""A search that finds none free has looked at thousands of headers."""
+_RECLAIMED_AT_ONCE = 64
+"""Of each size, the first ones of a part: slots that were never used take no memory."""
 
 
 class HandleStore:
@@ -73,7 +75,7 @@ class HandleStore:
         self._part: int | None = None
         self._free: tuple[list[int], ...] = tuple([] for _ in layout.classes)
         self._owned: tuple[range, ...] = ()
-        self._reclaimed_at_ns = 0
+        self._none_free_at_ns = [-_RECLAIM_EVERY_NS for _ in layout.classes]
         self._left_open: dict[int, FileHandle] = {}
         self._newest: tuple[int, FileHandle] = (0, FileHandle(0))
 
@@ -132,7 +134,8 @@ class HandleStore:
             owned.append(range(first, first + kind.per_worker))
             first += kind.per_worker
         self._owned = tuple(owned)
-        self._reclaim()
+        for free in self._free:
+            free.clear()
         self._left_open = self._opened()
 
     def settle(self) -> None:
@@ -285,12 +288,14 @@ class HandleStore:
         return word
 
     def _take(self, index: int) -> int | None:
-        if not self._free[index]:
+        free = self._free[index]
+        if not free and self._owned:
             now_ns = time.monotonic_ns()
-            if now_ns - self._reclaimed_at_ns > _RECLAIM_EVERY_NS:
-                self._reclaimed_at_ns = now_ns
-                self._reclaim()
-        return self._free[index].pop() if self._free[index] else None
+            if now_ns - self._none_free_at_ns[index] > _RECLAIM_EVERY_NS:
+                self._reclaim(self._owned[index], free)
+                if not free:
+                    self._none_free_at_ns[index] = now_ns
+        return free.pop() if free else None
 
     def _fill(self, slot: int, content: bytes, opener: int, owner: int) -> FileHandle:
         start, word = self._starts[slot], _first_word(slot)
@@ -309,15 +314,16 @@ class HandleStore:
         self._newest = (opener, handle)
         return handle
 
-    def _reclaim(self) -> None:
-        """Find the slots of this part that are free, or were released by other workers."""
-        for owned, free in zip(self._owned, self._free, strict=True):
-            free.clear()
-            for slot in reversed(owned):
-                word = _first_word(slot)
-                if self._words[word + _STATE] != _IN_USE:
-                    self._words[word + _STATE] = _FREE
-                    free.append(slot)
+    def _reclaim(self, owned: range, free: list[int]) -> None:
+        """Find some slots that are free, or were released by other workers."""
+        for slot in owned:
+            word = _first_word(slot)
+            if self._words[word + _STATE] != _IN_USE:
+                self._words[word + _STATE] = _FREE
+                free.append(slot)
+                if len(free) == _RECLAIMED_AT_ONCE:
+                    break
+        free.reverse()
 
     def _size_of(self, slot: int) -> int:
         index = slot % self._slots_per_part

@@ -77,6 +77,20 @@ def test_the_sizes_of_the_daemon_hold_a_file_of_a_large_host() -> None:
     store.close()
 
 
+def test_few_slots_are_used_though_another_worker_releases_them() -> None:
+    """Each slot that was ever used is a page of memory."""
+    mine = HandleStore.create(2, SLOT_CLASSES)
+    mine.adopt_part(0)
+    other = HandleStore.adopt(os.dup(mine.fd))
+    other.adopt_part(1)
+    before = os.fstat(mine.fd).st_blocks
+    for _ in range(1000):
+        other.release(mine.put(b"x" * 4096))
+    assert os.fstat(mine.fd).st_blocks - before < 100 * 4096 // 512
+    for store in (mine, other):
+        store.close()
+
+
 def test_out_of_slots_the_answer_is_0_until_one_is_released(store: HandleStore) -> None:
     handles = [store.put(b"%d" % number) for number in range(SLOTS)]
     assert all(handles)
