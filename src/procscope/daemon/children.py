@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -134,6 +135,8 @@ class Children:
         child.was_overdue = False
         if child.watch is not None:
             child.watch.start_over()
+        # What there is now is never garbage: to look for some would copy the pages that both share.
+        gc.freeze()
         try:
             child.pid = os.fork()
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import resource
 import signal
@@ -57,8 +56,6 @@ def run_worker(
     """
     syscalls.set_name(f"procscope-w{index}")
     handles.adopt_part(index)
-    # What the supervisor has left is never garbage here: to collect it would copy its pages.
-    gc.freeze()
     readers, files = share_out(_raise_file_limit())
     budget = FileBudget(files)
     identifier: ContainerFinder = Nobody()
