@@ -50,14 +50,13 @@ _HOME_PREFERENCE = ("memory", "pids", "cpu", "cpuacct", "blkio", "cpuset", "free
 leave the container in its own service's v2 cgroup."""
 
 
-class Cgroup:
-    """The numbers of one container, from files that stay open between calls.
+class CgroupTasks:
+    """The tasks of one container, and the CPU time that they use.
 
-    A controller is taken from the container's own cgroup only. Where the container is in a
-    hierarchy's root, what that counts is the host's, so the controller is treated as missing.
-    Every method raises CgroupGone once the cgroup was removed, and but for `pressure` no other
-    error: what cannot be read is the model's `Missing` member, or 0. The owner then calls `close`.
+    Every method raises CgroupGone once the cgroup was removed. The owner then calls `close`.
     """
+
+    __slots__ = ("_files", "_hierarchies", "_home", "_home_version", "_paths", "_unified", "_usage")
 
     def __init__(
         self,
@@ -75,76 +74,13 @@ class Cgroup:
         self._hierarchies = hierarchies
         self._paths = paths
         self._files = CgroupFiles(budget, clock)
-        self._budget = budget
-        self._clock = clock
         self._unified = self._lineage(UNIFIED)
         self._home, self._home_version = self._choose_home()
-        self._memory = self._memory_controller()
-        self._quota = self._quota_controller()
-        self._cpuset = self._cpuset_controller()
         self._usage = self._usage_controller(user_hz or default_user_hz())
-        self._io = self._io_controller()
-        self._hugetlb = self._hugetlb_controller()
-
-    def kept(self) -> Kept[bytes]:
-        """Return where a text is kept that is made of what is read here."""
-        return Kept(self._files.trace, self._budget, self._clock)
-
-    def kept_share(self) -> Kept[CpuShare]:
-        """Return where `cpu_share` is kept."""
-        return Kept(self._files.trace, self._budget, self._clock)
-
-    def kept_usage(self) -> Kept[CpuUsage]:
-        """Return where `cpu_usage` is kept."""
-        return Kept(self._files.trace, self._budget, self._clock)
-
-    def spoil(self) -> None:
-        """What is being made is not to be kept: it has an input that is not read here."""
-        self._files.trace.spoil()
-
-    def memory(self, *, with_swap: bool = True) -> Memory:
-        """Return limit, statistics and swap as they are now; without it, swap is ABSENT."""
-        return self._memory.memory(with_swap=with_swap) if self._memory else _NO_MEMORY
-
-    def cpu_share(self) -> CpuShare:
-        """Return the effective cpuset and the smallest quota as they are now."""
-        return CpuShare(
-            cpuset=self._cpuset.cpus() if self._cpuset else Missing.ABSENT,
-            quota=self._quota.quota() if self._quota else Missing.UNLIMITED,
-        )
-
-    def cpu_usage(self, *, of_each_cpu: bool = False) -> CpuUsage:
-        """Return the CPU time used and withheld since the cgroup was made.
-
-        That of each CPU is two files more, and not told unless it is wanted.
-        """
-        throttled_ns = self._quota.throttled_ns() if self._quota else 0
-        if self._usage is None:
-            return CpuUsage(0, 0, 0, throttled_ns, None)
-        return self._usage.usage(throttled_ns, of_each_cpu=of_each_cpu)
 
     def cpu_time_ns(self) -> int | None:
         """Return the CPU time used by all in the cgroup; None where nothing counts it."""
         return None if self._usage is None else self._usage.total_ns()
-
-    def io(self) -> Mapping[DeviceNumber, IoCounters]:
-        """Return the counters of the devices that the container has used."""
-        return self._io.counters() if self._io else {}
-
-    def hugetlb(self, page_size_name: str) -> Hugetlb | Literal[Missing.ABSENT]:
-        """Return limit and usage of huge pages of one size, named as the kernel does (`2MB`)."""
-        return self._hugetlb.hugetlb(page_size_name) if self._hugetlb else Missing.ABSENT
-
-    def pressure(self, resource: Resource) -> bytes:
-        """Return the container's own `RESOURCE.pressure`, v2 only, as the kernel writes it.
-
-        Raises OSError: ENOENT where the container has no v2 cgroup of its own or the kernel has
-        no pressure files, EOPNOTSUPP where the kernel has switched PSI off.
-        """
-        name = f"{resource}.pressure"
-        if self._unified is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return self._unified.own.read_or_raise(name)
 
     def processes(self, limit: int | None = None) -> Iterator[Pid]:
         """Yield the processes of the cgroup and everything below it, at most `limit`."""
@@ -197,6 +133,100 @@ class Cgroup:
                 return lineage, 1
         raise CgroupGone(self._paths.get("memory") or self._paths.get(UNIFIED) or "/")
 
+    def _usage_controller(self, user_hz: int) -> CpuUsageV1 | CpuUsageV2 | None:
+        """v1's cpuacct tells CPUs apart; without it v2 counts, also where no controller is on."""
+        lineage = self._lineage("cpuacct")
+        if lineage is not None:
+            return CpuUsageV1(lineage, user_hz)
+        return None if self._unified is None else CpuUsageV2(self._unified)
+
+
+class Cgroup(CgroupTasks):
+    """The numbers of one container, from files that stay open between calls.
+
+    A controller is taken from the container's own cgroup only. Where the container is in a
+    hierarchy's root, what that counts is the host's, so the controller is treated as missing.
+    But for CgroupGone and those of `pressure` no method raises an error: what cannot be read is
+    the model's `Missing` member, or 0.
+    """
+
+    __slots__ = ("_budget", "_clock", "_cpuset", "_hugetlb", "_io", "_memory", "_quota")
+
+    def __init__(
+        self,
+        hierarchies: Hierarchies,
+        paths: Mapping[str, CgroupPath],
+        budget: FileBudget,
+        *,
+        clock: Clock = time.monotonic,
+        user_hz: int | None = None,
+    ) -> None:
+        """See `CgroupTasks`."""
+        super().__init__(hierarchies, paths, budget, clock=clock, user_hz=user_hz)
+        self._budget = budget
+        self._clock = clock
+        self._memory = self._memory_controller()
+        self._quota = self._quota_controller()
+        self._cpuset = self._cpuset_controller()
+        self._io = self._io_controller()
+        self._hugetlb = self._hugetlb_controller()
+
+    def kept(self) -> Kept[bytes]:
+        """Return where a text is kept that is made of what is read here."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
+    def kept_share(self) -> Kept[CpuShare]:
+        """Return where `cpu_share` is kept."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
+    def kept_usage(self) -> Kept[CpuUsage]:
+        """Return where `cpu_usage` is kept."""
+        return Kept(self._files.trace, self._budget, self._clock)
+
+    def spoil(self) -> None:
+        """What is being made is not to be kept: it has an input that is not read here."""
+        self._files.trace.spoil()
+
+    def memory(self, *, with_swap: bool = True) -> Memory:
+        """Return limit, statistics and swap as they are now; without it, swap is ABSENT."""
+        return self._memory.memory(with_swap=with_swap) if self._memory else _NO_MEMORY
+
+    def cpu_share(self) -> CpuShare:
+        """Return the effective cpuset and the smallest quota as they are now."""
+        return CpuShare(
+            cpuset=self._cpuset.cpus() if self._cpuset else Missing.ABSENT,
+            quota=self._quota.quota() if self._quota else Missing.UNLIMITED,
+        )
+
+    def cpu_usage(self, *, of_each_cpu: bool = False) -> CpuUsage:
+        """Return the CPU time used and withheld since the cgroup was made.
+
+        That of each CPU is two files more, and not told unless it is wanted.
+        """
+        throttled_ns = self._quota.throttled_ns() if self._quota else 0
+        if self._usage is None:
+            return CpuUsage(0, 0, 0, throttled_ns, None)
+        return self._usage.usage(throttled_ns, of_each_cpu=of_each_cpu)
+
+    def io(self) -> Mapping[DeviceNumber, IoCounters]:
+        """Return the counters of the devices that the container has used."""
+        return self._io.counters() if self._io else {}
+
+    def hugetlb(self, page_size_name: str) -> Hugetlb | Literal[Missing.ABSENT]:
+        """Return limit and usage of huge pages of one size, named as the kernel does (`2MB`)."""
+        return self._hugetlb.hugetlb(page_size_name) if self._hugetlb else Missing.ABSENT
+
+    def pressure(self, resource: Resource) -> bytes:
+        """Return the container's own `RESOURCE.pressure`, v2 only, as the kernel writes it.
+
+        Raises OSError: ENOENT where the container has no v2 cgroup of its own or the kernel has
+        no pressure files, EOPNOTSUPP where the kernel has switched PSI off.
+        """
+        name = f"{resource}.pressure"
+        if self._unified is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return self._unified.own.read_or_raise(name)
+
     def _memory_controller(self) -> MemoryV1 | MemoryV2 | None:
         lineage = self._lineage("memory")
         if lineage is None:
@@ -214,13 +244,6 @@ class Cgroup:
         if lineage is None:
             return None
         return CpusetV1(lineage) if self._on_v1("cpuset") else CpusetV2(lineage)
-
-    def _usage_controller(self, user_hz: int) -> CpuUsageV1 | CpuUsageV2 | None:
-        """v1's cpuacct tells CPUs apart; without it v2 counts, also where no controller is on."""
-        lineage = self._lineage("cpuacct")
-        if lineage is not None:
-            return CpuUsageV1(lineage, user_hz)
-        return None if self._unified is None else CpuUsageV2(self._unified)
 
     def _io_controller(self) -> IoV1 | IoV2 | None:
         if self._on_v1("blkio"):

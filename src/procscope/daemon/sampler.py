@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.cgroup import CgroupTasks
 from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.cgroup.io_accounting import IoAccounting
@@ -49,7 +49,7 @@ class _Tracked:
         "sampled_at_ns",
     )
 
-    def __init__(self, cgroup: Cgroup, record: Record, block: LoadBlock | None) -> None:
+    def __init__(self, cgroup: CgroupTasks, record: Record, block: LoadBlock | None) -> None:
         self.cgroup = cgroup
         self.record = record
         self.load = Load() if block is None else block.load
@@ -180,7 +180,7 @@ class Sampler:
             return None
         self._nameless.pop(name, None)
         try:
-            cgroup = Cgroup(self._hierarchies, container.cgroups, self._budget)
+            cgroup = CgroupTasks(self._hierarchies, container.cgroups, self._budget)
             if record_name(container, cgroup) != name:
                 cgroup.close()
                 raise CgroupGone(container.id)

@@ -1,9 +1,9 @@
 """Whether all tasks of a container sleep still, by the CPU time that it has used since.
 
 A task that runs uses CPU time, and one that blocks on a disk has used some on the way there. Where
-all slept when they were counted, and less has been used since than some reads cost, none runs: what
-was used is the reader's own. What has only just begun to run is seen when it has used a little more,
-and what blocked without that, when the sampler counts: within five seconds of any use.
+all slept when they were counted, and less has been used since than some reads cost, none runs:
+what was used is the reader's own. What has only just begun to run is seen when it has used a little
+more, and what blocked without that, when the sampler counts: within five seconds of any use.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from procscope.cgroup.cgroup import Cgroup
+from procscope.cgroup.cgroup import Cgroup, CgroupTasks
 from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
 from procscope.cgroup.kept import Kept
 from procscope.cgroup.model import CpuShare, CpuUsage, TaskCounts
@@ -289,7 +289,7 @@ class ContainerObserver:
         return ticks
 
 
-def record_name(container: Container, cgroup: Cgroup) -> str:
+def record_name(container: Container, cgroup: CgroupTasks) -> str:
     """Return the name of a container's record; another one once its cgroup is made again."""
     return f"{container.key}-{cgroup.identity()}"
 

@@ -24,8 +24,9 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from sys import intern
 
 from procscope.cgroup.files import CgroupGone, FileBudget, open_within
 from procscope.ids import CgroupPath
@@ -65,6 +66,8 @@ class Record:
     raise CgroupGone: the sampler has removed it with its cgroup, and whoever is still there begins
     anew.
     """
+
+    __slots__ = ("_budget", "_known_load", "_path", "_written_ledger", "fd")
 
     def __init__(self, path: str, *, create: bool, budget: FileBudget | None = None) -> None:
         """Raises OSError, also where a disk is too full for the record to be ever written."""
@@ -115,8 +118,9 @@ class Record:
         block = self._read(_IDENTITY_OFFSET, 4096)
         try:
             identity = json.loads(block or b"")
-            cgroups = {str(key): CgroupPath(str(path)) for key, path in identity["cgroups"].items()}
-            return RecordIdentity(cgroups, int(identity["birth_ticks"]))
+            return RecordIdentity(
+                _each_once(identity["cgroups"].items()), int(identity["birth_ticks"])
+            )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
@@ -221,6 +225,15 @@ class Record:
 
 def _block_of(payload: bytes) -> bytes:
     return _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _each_once(items: Iterable[tuple[object, object]]) -> Mapping[str, CgroupPath]:
+    """Return the paths by controller. Most are the same, and are kept once."""
+    paths: dict[str, CgroupPath] = {}
+    return {
+        intern(str(controller)): paths.setdefault(str(path), CgroupPath(str(path)))
+        for controller, path in items
+    }
 
 
 def _lock(fd: int, patience_ns: int) -> bool:
