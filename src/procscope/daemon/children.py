@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from procscope.daemon.watch import DeadlineWatch
+from procscope.daemon.watch import IDLE_LOOK_EVERY_S, LOOK_EVERY_S, DeadlineWatch
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.linux import syscalls
 
@@ -109,6 +109,14 @@ class Children:
                 _log.error("%s has not answered for %.1f s; killing it", child.name, deadline_s)
                 child.was_overdue = True
                 os.kill(child.pid, signal.SIGKILL)
+
+    def next_look_s(self) -> float:
+        """Return how soon to look for those that do not answer."""
+        watched = [child for child in self._children if child.watch is not None]
+        if any(child.stopped_at_s is not None for child in watched):
+            return LOOK_EVERY_S
+        looks = [child.watch.next_look_s() for child in watched if child.watch is not None]
+        return min(looks, default=IDLE_LOOK_EVERY_S)
 
     def stop(self, prefix: str = "") -> None:
         """End all, or those whose name starts with `prefix`, and wait for them."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
+from struct import Struct
 from time import monotonic_ns as _monotonic_ns
 from typing import Final
 
@@ -44,6 +45,7 @@ _CONTROL_BYTES: Final = -(-_CONTROL_WORDS * _WORD_BYTES // _PAGE_BYTES) * _PAGE_
 _WORKER_BYTES: Final = _CONTROL_BYTES + SLOTS_PER_WORKER * REQUEST_BUFFER_BYTES
 
 _FUSE_HEADER_BYTES: Final = wire.fuse_in_header.size
+_unpack_length: Final = Struct("=I").unpack_from
 _NO_LENGTH: Final = bytes(4)
 _MOST_COUNT: Final = (1 << 64) - 1
 
@@ -169,9 +171,10 @@ class WorkerSlots:
 
     def header(self, index: int) -> dict[str, int] | None:
         """Return the header of the request in slot `index`; None without one."""
-        header = wire.fuse_in_header.unpack(self.buffers[index])
-        length = header["len"]
-        return header if _FUSE_HEADER_BYTES <= length <= REQUEST_BUFFER_BYTES else None
+        (length,) = _unpack_length(self.buffers[index])
+        if not _FUSE_HEADER_BYTES <= length <= REQUEST_BUFFER_BYTES:
+            return None
+        return wire.fuse_in_header.unpack(self.buffers[index])
 
     def current(self) -> int | None:
         """Return the slot whose request is being answered; None without one."""

@@ -164,7 +164,7 @@ class Supervisor:
 
     def _supervise(self, control_socket: ControlSocket) -> int:
         while True:
-            received = signal.sigtimedwait(SIGNALS, LOOK_EVERY_S)
+            received = signal.sigtimedwait(SIGNALS, self._next_look_s())
             number = None if received is None else received.si_signo
             if number in (signal.SIGTERM, signal.SIGINT):
                 _log.info("stopping on %s", signal.Signals(number).name)
@@ -182,6 +182,13 @@ class Supervisor:
             code = None if order is None else self._carry_out(order)
             if code is not None:
                 return code
+
+    def _next_look_s(self) -> float:
+        """Return how long to wait, at the most, for a signal: of what no signal tells."""
+        # The node's mounts, and whoever tries the newer version, are looked after here.
+        if self._config.yields or self._trial is not None:
+            return LOOK_EVERY_S
+        return self._children.next_look_s()
 
     def _look_after_mount(self) -> bool:
         """Replace workers that died, and the mount where it has; False where it has been taken."""

@@ -1,6 +1,7 @@
 """Finds workers that do not answer: requests in their slots, and no answer for too long.
 
-Costs the workers nothing: the supervisor looks at their slots a few times a second.
+Costs the workers nothing: the supervisor looks at their slots, five times a second while a request
+waits, and once while none does: the slots tell when a request was begun as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from procscope.daemon.slots import WorkerSlots
 
 LOOK_EVERY_S = 0.2
+IDLE_LOOK_EVERY_S = 1.0
 _NS_PER_S = 1_000_000_000
 
 
@@ -28,6 +30,12 @@ class DeadlineWatch:
         self._doing = None
         self._looked_at_s = math.inf
 
+    def next_look_s(self) -> float:
+        """Return how soon to look again so that a deadline is not missed by much."""
+        if self._doing is not None:
+            return LOOK_EVERY_S
+        return min(IDLE_LOOK_EVERY_S, self._deadline_s / 2)
+
     def count_kill(self) -> None:
         """The worker was killed by somebody else: no request is to blame."""
         self._slots.count_kill()
@@ -36,7 +44,7 @@ class DeadlineWatch:
         """Tell whether requests wait, and none was answered for longer than the deadline.
 
         That is so of a worker that hangs in one request, and of one that was stopped between two.
-        `now_s` is monotonic. Calls are expected every `LOOK_EVERY_S`: of requests that are not
+        `now_s` is monotonic. Calls are expected after each `next_look_s`: of requests that are not
         begun yet, the first look that finds them counts as their arrival.
         """
         doing = (self._slots.begun_ns(), self._slots.current())

@@ -41,6 +41,27 @@ _MAX_COUNTED_THREADS = 128
 class ContainerObserver:
     """One container's open cgroup and record. Raises CgroupGone once its cgroup is removed."""
 
+    __slots__ = (
+        "_birth_ticks",
+        "_budget",
+        "_cpu_count",
+        "_host",
+        "_newest_pid",
+        "_none_hidden_by_quota",
+        "_record",
+        "_record_tried_at_ns",
+        "_records",
+        "_slept_at_cpu_ns",
+        "_tasks",
+        "_tasks_at_ns",
+        "_visible",
+        "_visible_at_ns",
+        "cgroup",
+        "container",
+        "sizes",
+        "unread_sweeps",
+    )
+
     def __init__(
         self,
         container: Container,
@@ -54,6 +75,8 @@ class ContainerObserver:
         self.cgroup = cgroup
         self.sizes: dict[str, int] = {}
         """How long each view was when it was last rendered."""
+        self.unread_sweeps = 0
+        """How often the owner has looked after it since it was last used; the owner's."""
         self._host = host
         self._cpu_count = cpu_count
         self._records = records

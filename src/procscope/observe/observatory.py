@@ -26,6 +26,8 @@ from procscope.views.cpus import CpuCount
 _MAX_OBSERVERS = 1024
 """Containers whose open files a worker keeps; the one that was read longest ago goes first."""
 _CHECKED_FOR_EACH_NEW_ONE = 4
+_UNREAD_SWEEPS = 12
+"""A container that nobody has read for so many sweeps, a minute, is made anew when it is."""
 
 _T = TypeVar("_T")
 
@@ -65,6 +67,7 @@ class Observatory:
         self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
         self._host_sizes: dict[str, int] = {}
         self._to_check: OrderedDict[ContainerKey, None] = OrderedDict()
+        self._records_changed_ns: int | None = None
 
     def render(self, view: View, container: Container | None) -> bytes:
         """Return the content of `view` for a reader in `container`; None is the host.
@@ -144,6 +147,7 @@ class Observatory:
     def _observer(self, container: Container) -> ContainerObserver:
         observer = self._observers.get(container.key)
         if observer is not None:
+            observer.unread_sweeps = 0
             self._observers.move_to_end(container.key)
             return observer
         self._check(_CHECKED_FOR_EACH_NEW_ONE)
@@ -158,8 +162,19 @@ class Observatory:
         return observer
 
     def sweep(self) -> bool:
-        """Close the files of containers whose cgroup has gone; tell whether any are kept still."""
-        self._check(len(self._to_check))
+        """Close the files of containers whose cgroup has gone, and of those that nobody reads.
+
+        Tells whether any are kept still. The sampler removes the record of a cgroup that has gone:
+        where no record was made or removed since the last sweep, no cgroup is looked at.
+        """
+        for key, observer in list(self._observers.items()):
+            observer.unread_sweeps += 1
+            if observer.unread_sweeps > _UNREAD_SWEEPS:
+                self._forget(key)
+        changed_ns = None if self._records is None else self._records.changed_ns()
+        if changed_ns is None or changed_ns != self._records_changed_ns:
+            self._check(len(self._to_check))
+        self._records_changed_ns = changed_ns
         return bool(self._observers)
 
     def _check(self, count: int) -> None:

@@ -295,6 +295,13 @@ class RecordStore:
         except FileNotFoundError:
             return ()
 
+    def changed_ns(self) -> int | None:
+        """Return a time that is another one after a record was made or removed; None: not known."""
+        try:
+            return os.stat(self.directory).st_mtime_ns
+        except OSError:
+            return None
+
     def remove(self, name: str) -> None:
         """Remove a record; whoever has it open keeps it until it closes it."""
         with contextlib.suppress(FileNotFoundError):

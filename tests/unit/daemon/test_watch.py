@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procscope.daemon.slots import SlotMemory, WorkerSlots
-from procscope.daemon.watch import DeadlineWatch
+from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
 from procscope.fuse import opcodes
 from tests.unit.fuse.memory import request
 
@@ -73,6 +73,22 @@ def test_a_request_that_was_never_begun_counts_from_the_look_that_finds_it(
     assert overdue_at(watch, 1.0, 9.0) == [False, False]
     read_into(slots, 0)
     assert overdue_at(watch, 9.2, 11.1, 11.3) == [False, False, True]
+
+
+@pytest.mark.parametrize(("deadline_s", "idle_s"), [(2.0, 1.0), (60.0, 1.0), (0.5, 0.25)])
+def test_looks_are_frequent_while_a_request_waits(
+    slots: WorkerSlots, deadline_s: float, idle_s: float
+) -> None:
+    watch = DeadlineWatch(slots, deadline_s)
+    assert not watch.overdue(1.0)
+    assert watch.next_look_s() == idle_s
+    read_into(slots, 0)
+    assert not watch.overdue(1.1)
+    assert watch.next_look_s() == LOOK_EVERY_S
+    slots.begin(0)
+    slots.end(0)
+    assert not watch.overdue(1.2)
+    assert watch.next_look_s() == idle_s
 
 
 def test_a_request_counts_from_the_moment_in_which_it_was_begun(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from procscope.cgroup.files import CgroupGone, FileBudget
+from procscope.cgroup.files import CgroupDirectory, CgroupGone, FileBudget
 from procscope.containers.container import Container
 from procscope.observe import observatory as module
 from procscope.observe.container import ContainerObserver
@@ -225,8 +225,35 @@ def test_a_container_that_is_gone_unread_is_swept(host: FakeHost, observatory: O
     assert list(observatory._observers) == [other.key]
     assert open_below(host.cgroups / "gone") == []
     host.remove_container("other")
+    host.records.remove(next(iter(host.records.names())))  # the sampler does so
     assert not observatory.sweep()
     assert open_below(host.root / "state") == []
+
+
+def test_no_cgroup_is_looked_at_where_no_record_has_gone(
+    host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand containers that sleep cost nothing: the sampler looks at them."""
+    container = host.add_container("c")
+    mem_total_kb(observatory, container)
+    assert observatory.sweep()
+    with monkeypatch.context() as patched:
+        patched.delattr(CgroupDirectory, "check")
+        assert observatory.sweep()
+
+
+def test_what_nobody_reads_is_closed_after_a_minute(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    unread, other = host.add_container("unread"), host.add_container("other")
+    mem_total_kb(observatory, unread)
+    for _ in range(13):
+        mem_total_kb(observatory, other)
+        assert list(observatory._observers) == [unread.key, other.key]
+        assert observatory.sweep()
+    assert list(observatory._observers) == [other.key]
+    assert open_below(host.cgroups / "unread") == []
+    assert mem_total_kb(observatory, unread) == 65536
 
 
 def test_those_that_have_gone_are_few_however_fast_containers_come_and_go(
