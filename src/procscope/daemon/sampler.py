@@ -40,6 +40,7 @@ class _Tracked:
 
     __slots__ = (
         "_cpu_time_ns",
+        "_is_quiet",
         "_samples_not_counted",
         "cgroup",
         "counts",
@@ -57,6 +58,8 @@ class _Tracked:
         self.sampled_at_ns = 0 if block is None or block.load == Load() else block.sampled_at_ns
         self.counts: TaskCounts | None = None
         self.newest_pid = 0
+        self._is_quiet = False
+        """Whether no task was active at the last count, and the load is 0."""
         self._cpu_time_ns: int | None = None
         self._samples_not_counted = 0
 
@@ -66,16 +69,19 @@ class _Tracked:
         Raises CgroupGone, also where that is seen only when the tasks are counted. A container
         that sleeps and has no load costs one read, and nothing is written.
         """
-        before = (self.counts, self.load)
-        if self._has_to_be_counted() or self.counts is None:
+        has_to_be_counted = self._has_to_be_counted()
+        if self._is_quiet and not has_to_be_counted:
+            self.sampled_at_ns = now_ns
+            return
+        if has_to_be_counted or self.counts is None:
             self.counts = self._count(proc)
+        active = self.counts.running + self.counts.blocked
         passed = max(1, (now_ns - self.sampled_at_ns + _INTERVAL_NS // 2) // _INTERVAL_NS)
-        intervals = passed if self.sampled_at_ns else 1
-        self.load = decay_n(self.load, self.counts.running + self.counts.blocked, intervals)
+        self.load = decay_n(self.load, active, passed if self.sampled_at_ns else 1)
         self.sampled_at_ns = now_ns
-        if self.load != Load() or before != (self.counts, self.load):
-            block = LoadBlock(self.load, self.counts, self.newest_pid, now_ns)
-            self.record.write_load(block.to_bytes())
+        self._is_quiet = not active and self.load == Load()
+        block = LoadBlock(self.load, self.counts, self.newest_pid, now_ns)
+        self.record.write_load(block.to_bytes())
 
     def _has_to_be_counted(self) -> bool:
         """Tell whether the tasks can be other than at the last count, or in another state.
