@@ -153,7 +153,7 @@ def share_out(limit: int) -> tuple[int, int]:
     descriptors left for all else, unless that is very few.
     """
     readers = max(4, min(_MOST_READERS, limit // 8))
-    return readers, max(8, min(limit // 2, limit - 2 * readers - _FILES_KEPT_FREE))
+    return readers, max(8, limit - 2 * readers - max(_FILES_KEPT_FREE, limit // 16))
 
 
 def _raise_file_limit() -> int:
