@@ -31,6 +31,8 @@ _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
 _MOST_READERS = 256
 """Whose containers are remembered, with two descriptors each at most."""
+_MOST_FILES = 17 * 1024
+"""Those of a thousand containers on v1. The kernel keeps a page for each that was read."""
 _FILES_KEPT_FREE = 40
 """Descriptors for what is always open, the host's files, and what a request opens for a moment."""
 
@@ -153,7 +155,8 @@ def share_out(limit: int) -> tuple[int, int]:
     descriptors left for all else, unless that is very few.
     """
     readers = max(4, min(_MOST_READERS, limit // 8))
-    return readers, max(8, limit - 2 * readers - max(_FILES_KEPT_FREE, limit // 16))
+    files = limit - 2 * readers - max(_FILES_KEPT_FREE, limit // 16)
+    return readers, max(8, min(_MOST_FILES, files))
 
 
 def _raise_file_limit() -> int:
