@@ -315,7 +315,7 @@ class TestHealing:
         (tmp_path / "folder").mkdir()
         script = (
             f"mount --bind {mine.mountpoint}/proc/meminfo {tmp_path}/file\n"
-            f"mount --bind {mine.mountpoint} {tmp_path}/folder\n"
+            f"mount --rbind {mine.mountpoint} {tmp_path}/folder\n"
         )
         with box(script, namespaces=namespaces) as one:
             host.call(attach, one.process, source_of(mine))

@@ -32,12 +32,14 @@ from procscope.cli import run as command
 from procscope.errors import ProcscopeError
 from procscope.sandbox.launch import find_privileges, run_sandbox
 from procscope.sandbox.spec import RunOptions, build_spec, read_host
+from procscope.tree.sources import Pinned
 
 views, user = sys.argv[1], int(os.environ.pop("TEST_USER", "0"))
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
 args = vars(parser.parse_args(sys.argv[2:]))
 args["command"] = args["command"][1:]
+pinned = Pinned(args.pop("pinned"))
 spec = build_spec(RunOptions(**args), read_host())
 if user:
     os.setgroups([])
@@ -50,6 +52,7 @@ try:
         find_privileges(()),
         lambda: nullcontext(views),
         lambda line: print(line, file=sys.stderr),
+        pinned=pinned,
     )
 except ProcscopeError as error:
     print(error, file=sys.stderr)

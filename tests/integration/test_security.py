@@ -195,7 +195,8 @@ def test_nothing_of_the_host_is_there_but_the_views_and_the_cpus(
     mount: Path, attacker: Agent
 ) -> None:
     """No process, no `sys/kernel`, no device: the folders above the CPUs have one name each."""
-    assert sorted(attacker.call(os.listdir, str(mount))) == ["proc", "sys"]
+    assert sorted(attacker.call(os.listdir, str(mount))) == ["proc", "self", "sys"]
+    assert sorted(attacker.call(os.listdir, str(mount / "self"))) == ["proc", "sys"]
     assert attacker.call(os.listdir, str(mount / "sys")) == ["devices"]
     assert attacker.call(os.listdir, str(mount / "sys/devices")) == ["system"]
     assert attacker.call(os.listdir, str(mount / "sys/devices/system")) == ["cpu"]

@@ -91,7 +91,12 @@ def _source(mountpoint: str, *, needs_daemon: bool) -> Source:
     mountpoint = os.path.realpath(mountpoint)
     mount = mounted_at(mountpoint)
     config = ServeConfig(mountpoint=mountpoint)
-    source = source_of(config, mount.device if mount is not None else "")
+    pinned = mounted_at(config.pinned_mountpoint)
+    source = source_of(
+        config,
+        mount.device if mount is not None else "",
+        pinned.device if pinned is not None else "",
+    )
     if needs_daemon and (mount is None or not source.owns(mount)):
         raise ProcscopeError(
             f"no daemon serves at {mountpoint}",

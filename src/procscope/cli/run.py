@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from procscope.cli.pinning import add_pinned
+
 DESCRIPTION = """\
 Run a command in a new cgroup and in PID, mount, UTS and IPC namespaces of its own, with its
 limits shown by its own /proc and /sys. It uses the files of this machine. A running daemon
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that needs are chosen",
     )
     limits.add_argument("--cpuset-cpus", metavar="LIST", help="which CPUs, as in 0-1,3")
+    add_pinned(parser)
     parser.add_argument("--name", help="name of the sandbox and its cgroup (default: a new one)")
     parser.add_argument("--hostname", metavar="NAME", help="host name that the command sees")
     parser.add_argument("-w", "--workdir", metavar="DIR", help="directory to start the command in")
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from procscope.errors import ExitCode, ProcscopeError
     from procscope.sandbox.launch import find_privileges, run_sandbox
     from procscope.sandbox.spec import RunOptions, build_spec, read_host
+    from procscope.tree.sources import Pinned
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     options = RunOptions(
@@ -77,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         spec = build_spec(options, read_host())
         privileges = find_privileges(tuple(sys.argv[1:]))
-        return run_sandbox(spec, privileges, views_for_run, _warn)
+        pinned = Pinned(args.pinned)
+        return run_sandbox(spec, privileges, views_for_run, _warn, pinned=pinned)
     except ProcscopeError as error:
         if error.exit_code in (ExitCode.FAILED, ExitCode.USAGE):
             error.exit_code = ExitCode.RUN_FAILED

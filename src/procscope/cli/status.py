@@ -51,4 +51,13 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"workers     {workers or 'none'}; {status['deaths']} processes had to be replaced",
         f"keeper      {'none' if keeper is None else 'pid ' + str(keeper['pid'])}",
         f"containers  {status['containers']} known",
+        f"pinned tree {_pinned(status['pinned'])}",
     ]
+
+
+def _pinned(pinned: dict[str, Any] | None) -> str:
+    if pinned is None:
+        return "none"
+    workers = ", ".join(str(pid) for pid in pinned["workers"])
+    outsiders = pinned["outsiders"]
+    return f"{workers or 'not served'}; {outsiders} times walked from no container"

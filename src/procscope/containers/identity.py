@@ -61,6 +61,8 @@ class _Witness:
 class _Answer:
     container: Container | None
     witnesses: tuple[_Witness, ...]
+    is_whole: bool = True
+    """Whether a runtime made it, or it has processes of its own numbering (rules 2 and 3)."""
 
     def holds(self) -> bool:
         return all(witness.still_says_so() for witness in self.witnesses)
@@ -82,6 +84,13 @@ class ContainerFinder(Protocol):
 
     def close(self) -> None:
         """Close every file that is kept open."""
+
+
+class WholeContainerFinder(ContainerFinder, Protocol):
+    """One that also tells containers from mere cgroups on the host."""
+
+    def whole_container_of(self, pid: Pid) -> Container | None:
+        """Return the container of `pid` where rule 2 or 3 finds it, else None."""
 
 
 class Identifier:
@@ -135,6 +144,15 @@ class Identifier:
             oldest = self._older or self._recent
             oldest.pop(next(iter(oldest))).close()
         return answer.container
+
+    def whole_container_of(self, pid: Pid) -> Container | None:
+        """Return the container where rule 2 or 3 finds it, else None.
+
+        A service of the host, such as the runtime itself, has a cgroup too, and is in none.
+        """
+        container = self.container_of(pid)
+        answer = self._answers.get(pid)
+        return container if answer is not None and answer.is_whole else None
 
     def sweep(self) -> bool:
         """Close the files of those who have not read since the last sweep.
@@ -196,7 +214,7 @@ class Identifier:
             if _contains(paths_of_init, paths):
                 return _Answer(container_of_paths(paths_of_init), (own, theirs))
             os.close(theirs.fd)
-        return _Answer(container_of_paths(paths), (own,))
+        return _Answer(container_of_paths(paths), (own,), is_whole=False)
 
     def _container_by_text(self, text: bytes) -> Container | None:
         """Return the container that a `/proc/PID/cgroup` names, the same one for all alike."""
@@ -270,6 +288,11 @@ class Nobody:
 
     def container_of(self, pid: Pid) -> Container | None:
         """Return None, which is the host."""
+        del pid
+        return None
+
+    def whole_container_of(self, pid: Pid) -> Container | None:
+        """Return None."""
         del pid
         return None
 

@@ -13,6 +13,7 @@ from procscope.daemon.sharedmemory import SharedMemory
 MEMFD_NAME = "procscope-board"
 _BEAT_NS, _PHASE, _HEALED, _GIVEN_BACK, _FALLBACKS = range(5)
 _MOST_WORKERS = 64
+_OUTSIDERS = _FALLBACKS + _MOST_WORKERS
 _BYTES = 4096
 _NS_PER_S = 1_000_000_000
 
@@ -78,6 +79,15 @@ class Board:
     def count_fallback(self, worker: int) -> None:
         """Count a file of a container that was answered with the host's bytes."""
         self._memory.words[_FALLBACKS + worker % _MOST_WORKERS] += 1
+
+    def count_outsider(self) -> None:
+        """Count a path through the pinned tree that was walked from no container."""
+        self._memory.words[_OUTSIDERS] += 1
+
+    @property
+    def outsiders(self) -> int:
+        """Paths through the pinned tree that were walked from no container."""
+        return self._memory.words[_OUTSIDERS]
 
     @property
     def healed_files(self) -> int:

@@ -18,6 +18,8 @@ DEFAULT_RUN_DIRECTORY = "/run/procscope"
 LXCFS_MOUNTPOINT = "/var/lib/lxcfs"
 DEFAULT_DEADLINE_S = 2.0
 CPU_FOLDER = "sys/devices/system/cpu"
+PINNED = "self"
+"""The folder of the mount in which the pinned tree is."""
 
 DEFAULT_FILES: tuple[str, ...] = (*(f"proc/{name}" for name in VIEWS), CPU_FOLDER)
 """Every file that can be served, as its path in the mount."""
@@ -58,6 +60,8 @@ class ServeConfig:
     """Whether a mountpoint that is missing is made."""
     cares_for_containers: bool = False
     """Whether dead mounts in containers are replaced, and mounts taken away before a stop."""
+    pinned: bool = True
+    """Whether there is a pinned tree."""
     debug: bool = False
     selinux_context: str | None = None
     idmapped_mounts: bool = False
@@ -74,6 +78,16 @@ class ServeConfig:
     def records_directory(self) -> str:
         """Where the containers' records are."""
         return os.path.join(self.state_directory, "containers")
+
+    @property
+    def pinned_mountpoint(self) -> str:
+        """Where the pinned tree is mounted."""
+        return os.path.join(self.mountpoint, PINNED)
+
+    @property
+    def pins_directory(self) -> str:
+        """Where it is written which containers are pinned."""
+        return os.path.join(self.state_directory, "pinned")
 
     @property
     def views(self) -> Mapping[str, View]:

@@ -16,6 +16,9 @@ from procscope.daemon.worker import run_worker
 from procscope.fuse import device
 from procscope.linux.processes import identity_of
 
+WORKER, PINNED_WORKER = "worker", "pinned worker"
+"""How the children of either tree are called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crew:
@@ -27,6 +30,13 @@ class Crew:
     board: Board | None = None
     as_host: bool = False
     """Whether they give every reader the host's bytes."""
+    pinned: bool = False
+    """Whether `estate` is the pinned tree's, which has one worker."""
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return 1 if self.pinned else self.config.workers
 
     def start(self, children: Children, *, dies_with_supervisor: bool) -> None:
         """Replace what a predecessor has left, one after the other. Raises ProcscopeError."""
@@ -44,7 +54,7 @@ class Crew:
         config, estate = self.config, self.estate
         stop_worker(estate, config, index)
         slots = estate.slots.worker(index)
-        needed = index < config.workers
+        needed = index < self.workers
         if not needed and not slots.pending():
             return
 
@@ -63,10 +73,11 @@ class Crew:
                 only_left_over=not needed,
                 as_host=self.as_host,
                 board=self.board,
+                pinned=self.pinned,
             )
 
         watch = DeadlineWatch(slots, config.deadline_s)
-        name = f"worker {index}"
+        name = f"{PINNED_WORKER if self.pinned else WORKER} {index}"
         children.start(
             Child(name, run, watch, dies_with_supervisor=dies_with_supervisor, once=not needed)
         )

@@ -8,6 +8,9 @@ state    what is true for the connection's whole life, as JSON: the kernel tells
 Three ways lead to a successor: an exec of the supervisor (`reload`), the keeper, and the service
 manager's descriptor store; and where all of them are gone, the workers that still serve hold the
 same descriptors.
+
+The pinned tree is another connection, and has an estate of its own. Where both go the same way, its
+descriptors have the same names with an ending.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.wire import InitFlag
 
 SLOTS, HANDLES, STATE = "slots", "handles", "state"
+PINNED_ENDING = "-self"
 STATE_VERSION = 1
 STATE_MEMFD = "procscope-state"
 LEAST_PARTS = 8
@@ -99,9 +103,11 @@ class Estate:
     is not known."""
 
     @classmethod
-    def create(cls, fuse_fd: int, state: EstateState, workers: int) -> Estate:
+    def create(
+        cls, fuse_fd: int, state: EstateState, workers: int, least_parts: int = LEAST_PARTS
+    ) -> Estate:
         """Return a new one for the connection of `fuse_fd`."""
-        parts = max(workers, LEAST_PARTS)
+        parts = max(workers, least_parts)
         state_fd = os.memfd_create(STATE_MEMFD, os.MFD_CLOEXEC)
         os.write(state_fd, state.to_json().encode())
         return cls(fuse_fd, SlotMemory.create(parts), HandleStore.create(parts), state_fd, state)
@@ -142,10 +148,14 @@ class Estate:
             STATE: self.state_fd,
         }
 
-    def serves(self, config: ServeConfig) -> bool:
-        """Tell whether this is the living connection of the daemon that `config` describes."""
+    def serves(self, config: ServeConfig, *, pinned: bool = False) -> bool:
+        """Tell whether this is the living connection of the daemon that `config` describes.
+
+        That of its live tree or, with `pinned`, of its pinned one.
+        """
+        mountpoint = config.pinned_mountpoint if pinned else config.mountpoint
         same = (
-            self.state.mountpoint == config.mountpoint
+            self.state.mountpoint == mountpoint
             and self.state.state_directory == config.state_directory
         )
         return same and is_connected(self.fuse_fd)
@@ -156,6 +166,18 @@ class Estate:
         self.handles.close()
         os.close(self.state_fd)
         os.close(self.fuse_fd)
+
+
+def ending(descriptors: Mapping[str, int]) -> dict[str, int]:
+    """Return a pinned tree's descriptors by the names that they have beside the live tree's."""
+    return {f"{name}{PINNED_ENDING}": fd for name, fd in descriptors.items()}
+
+
+def divide(fds: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the live tree's descriptors, and the pinned tree's by their own names."""
+    pinned = {name: fd for name, fd in fds.items() if name.endswith(PINNED_ENDING)}
+    live = {name: fd for name, fd in fds.items() if name not in pinned}
+    return live, {name.removesuffix(PINNED_ENDING): fd for name, fd in pinned.items()}
 
 
 def is_connected(fuse_fd: int) -> bool:

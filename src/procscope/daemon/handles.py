@@ -26,6 +26,7 @@ import mmap
 import os
 import time
 from array import array
+from collections.abc import Iterator
 
 from procscope.daemon.handlelayout import (
     GENERATION_BITS,
@@ -138,6 +139,18 @@ class HandleStore:
             free.clear()
         self._left_open = self._opened()
 
+    def kept(self) -> dict[int, FileHandle]:
+        """Return what a predecessor has left in this part, by `opener`; it stays until `release`.
+
+        Of two for the same opener one is left. To be called once, after `adopt_part`.
+        """
+        found: dict[int, FileHandle] = {}
+        for opener, handle in self._all_opened():
+            self.release(found.get(opener, FileHandle(0)))
+            found[opener] = handle
+        self.settle()
+        return found
+
     def settle(self) -> None:
         """Every request that a predecessor has left is answered: its OPENs are done."""
         self._left_open.clear()
@@ -153,14 +166,14 @@ class HandleStore:
 
     def _opened(self) -> dict[int, FileHandle]:
         """Return the handles of this part by the numbers of their OPENs."""
-        found: dict[int, FileHandle] = {}
+        return dict(self._all_opened())
+
+    def _all_opened(self) -> Iterator[tuple[int, FileHandle]]:
         for slot in (slot for owned in self._owned for slot in owned):
             word = _first_word(slot)
             if self._words[word + _STATE] == _IN_USE and self._words[word + _OPENER]:
                 generation = self._words[word + _GENERATION]
-                handle = FileHandle(generation << SLOT_BITS | slot)
-                found[self._words[word + _OPENER]] = handle
-        return found
+                yield self._words[word + _OPENER], FileHandle(generation << SLOT_BITS | slot)
 
     def put(self, content: bytes, opener: int = 0, owner: int = 0) -> FileHandle:
         """Keep `content` for the OPEN of number `opener`; 0 where no slot is left that holds it.

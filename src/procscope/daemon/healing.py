@@ -31,13 +31,17 @@ _DETACHED = "detached.json"
 _DETACHING_S = 60.0
 
 
-def source_of(config: ServeConfig, device: str) -> Source:
-    """Return what is attached to containers: the files of this daemon's mount."""
+def source_of(config: ServeConfig, device: str, pinned_device: str = "") -> Source:
+    """Return what is attached to containers: the files of this daemon's mount.
+
+    What containers have from its pinned tree, on `pinned_device`, is alive too.
+    """
     return Source(
         config.mountpoint,
         device,
         also_lxcfs=config.mountpoint == LXCFS_MOUNTPOINT,
         name=mount_name(config.mountpoint).source,
+        pinned_device=pinned_device,
     )
 
 
@@ -63,16 +67,16 @@ def heal(config: ServeConfig, source: Source, board: Board | None = None) -> Non
             os.unlink(os.path.join(config.state_directory, _DETACHED))
 
 
-def take_away(config: ServeConfig, source: Source, fuse_fd: int | None = None) -> None:
+def take_away(config: ServeConfig, source: Source, fuse_fds: Iterable[int] = ()) -> None:
     """Take the files away from every container, in a child process, and wait for it.
 
-    What was taken away is written down for the next start. The child does not keep `fuse_fd`, the
-    connection that it may have to ask: it must not wait for itself.
+    What was taken away is written down for the next start. The child does not keep `fuse_fds`, the
+    connections that it may have to ask: it must not wait for itself.
     """
     pid = os.fork()
     if pid == 0:
         try:
-            if fuse_fd is not None:
+            for fuse_fd in fuse_fds:
                 os.close(fuse_fd)
             _take_away(config, source)
         except BaseException:  # noqa: BLE001 - the process ends here whatever it was

@@ -6,12 +6,23 @@ import contextlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from procscope.daemon import handles, slots
 from procscope.daemon.config import ServeConfig
-from procscope.daemon.estate import HANDLES, SLOTS, STATE, STATE_MEMFD, Estate, close_all
+from procscope.daemon.estate import (
+    HANDLES,
+    PINNED_ENDING,
+    SLOTS,
+    STATE,
+    STATE_MEMFD,
+    Estate,
+    close_all,
+    divide,
+    read_state,
+)
 from procscope.daemon.keeper import FUSE
 from procscope.daemon.keeping import KeeperLink
 from procscope.daemon.readiness import STORE_PREFIX
@@ -30,6 +41,10 @@ _MEMFDS = {
     f"/memfd:{slots.MEMFD_NAME} (deleted)": SLOTS,
     f"/memfd:{handles.MEMFD_NAME} (deleted)": HANDLES,
 }
+_OF_AN_ESTATE = (FUSE, SLOTS, HANDLES, STATE)
+_PARTS = frozenset((*_OF_AN_ESTATE, *(f"{name}{PINNED_ENDING}" for name in _OF_AN_ESTATE)))
+_WORKER = re.compile(r"procscope-[sw]\d+\n?", re.ASCII)
+"""The name of a process; `s` is a worker of the pinned tree."""
 _FUSE_DEVICE = os.makedev(10, 229)
 """`fuse` in the kernel's list of devices (Documentation/admin-guide/devices.txt)."""
 
@@ -42,6 +57,8 @@ class Inheritance:
     """The estate's, and `lock`, `control` and `reply`, each if there is one."""
     reloads: int = 0
     """How often this process has executed newer code, this time included."""
+    pinned: dict[str, int] = field(default_factory=dict)
+    """The pinned tree's estate, wherever the live tree's was found."""
 
     @classmethod
     def from_environment(cls) -> Inheritance:
@@ -52,7 +69,7 @@ class Inheritance:
         try:
             stored = json.loads(text)
             fds = {str(name): int(fd) for name, fd in stored["fds"].items()}
-            inherited = cls(fds, int(stored["reloads"]))
+            inherited = cls(fds, reloads=int(stored["reloads"]))
             for fd in fds.values():
                 os.set_inheritable(fd, False)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing is inherited
@@ -77,17 +94,50 @@ def find_estate(
     for name, fds in _candidates(config, inherited, keeper):
         if not fds:
             continue
+        live, pinned = divide(fds)
         try:
-            estate = Estate.adopt(fds)
+            estate = Estate.adopt(live)
         except ProcscopeError as error:
             _log.error("nothing is taken over from %s: %s", name, error)
             close_all(fds)
             continue
         if estate.serves(config):
             _log.info("taking over %s from %s", config.mountpoint, name)
+            inherited.pinned = pinned
+            return estate
+        estate.close()
+        close_all(pinned)
+    return None
+
+
+def find_pinned(config: ServeConfig, inherited: Inheritance) -> Estate | None:
+    """Return the living estate of a predecessor's pinned tree; None where there is none.
+
+    To be called after `find_estate`, under the same lock.
+    """
+    for fds in (inherited.pinned, *_orphaned(config, config.pinned_mountpoint)):
+        if not fds:
+            continue
+        try:
+            estate = Estate.adopt(fds)
+        except ProcscopeError as error:
+            _log.error("the pinned tree is not taken over: %s", error)
+            close_all(fds)
+            continue
+        if estate.serves(config, pinned=True):
             return estate
         estate.close()
     return None
+
+
+def _orphaned(config: ServeConfig, mountpoint: str) -> Iterator[Mapping[str, int]]:
+    """Yield the descriptors of each worker that was left and serves `mountpoint`."""
+    for _, fds in orphans(config):
+        with contextlib.suppress(ProcscopeError):
+            if read_state(fds[STATE]).mountpoint == mountpoint:
+                yield fds
+                continue
+        close_all(fds)
 
 
 def _candidates(
@@ -95,7 +145,7 @@ def _candidates(
 ) -> Iterator[tuple[str, Mapping[str, int]]]:
     yield (
         "the code before",
-        {name: fd for name, fd in inherited.fds.items() if name in (FUSE, SLOTS, HANDLES, STATE)},
+        {name: fd for name, fd in inherited.fds.items() if name in _PARTS},
     )
     yield "the service manager", _stored_by_service_manager()
     if keeper is not None:
@@ -134,7 +184,7 @@ def orphans(config: ServeConfig) -> Iterator[tuple[ProcessIdentity, Mapping[str,
     They are pidfd_getfd(2)'s, and the caller's to close.
     """
     for entry in os.listdir(config.proc):
-        if not entry.isdecimal() or not _comm(config.proc, entry).startswith("procscope-w"):
+        if not entry.isdecimal() or not _WORKER.fullmatch(_comm(config.proc, entry)):
             continue
         identity = identity_of(int(entry), config.proc)
         if identity is None:

@@ -16,6 +16,9 @@ from procscope.cgroup.hierarchy import Hierarchies
 from procscope.cgroup.io_accounting import IoAccounting
 from procscope.cgroup.model import TaskCounts
 from procscope.containers.container import container_of_paths
+from procscope.daemon.config import ServeConfig
+from procscope.daemon.leases import HeldOpen
+from procscope.linux import syscalls
 from procscope.observe import asleep
 from procscope.observe.boottime import NS_PER_SECOND, boottime_ns
 from procscope.observe.container import record_name
@@ -201,3 +204,13 @@ class Sampler:
         tracked = self._tracked.pop(name, None)
         if tracked is not None:
             tracked.close()
+
+
+def run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
+    """Be the sampler of a daemon."""
+    syscalls.set_name("procscope-load")
+    io_accounting = IoAccounting(hierarchies, config.sys)
+    io_accounting.switch_on()
+    records = RecordStore(config.records_directory)
+    held = HeldOpen(config.mountpoint)
+    Sampler(hierarchies, records, config.proc, io_accounting).run(held.refresh)

@@ -13,7 +13,7 @@ from procscope.daemon.children import Children
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.crew import Crew
 from procscope.daemon.estate import Estate
-from procscope.daemon.inheritance import Inheritance, find_estate
+from procscope.daemon.inheritance import Inheritance, find_estate, find_pinned
 from procscope.daemon.keeping import KeeperLink, find_keeper
 from procscope.daemon.mountpoint import Standing, standing
 from procscope.daemon.takeover import end_service
@@ -54,8 +54,9 @@ def end_what_is_left(
     """
     estate = find_estate(config, inherited, keeper)
     if estate is not None:
-        _take_away_while_served(config, estate)
-        end_service(config, estate, keeper)
+        pinned = find_pinned(config, inherited)
+        _take_away_while_served(config, estate, pinned)
+        end_service(config, estate, pinned, keeper)
         return True
     if keeper is not None:
         keeper.drop()
@@ -71,7 +72,7 @@ def end_what_is_left(
     return found is Standing.DEAD or keeper is not None
 
 
-def _take_away_while_served(config: ServeConfig, estate: Estate) -> None:
+def _take_away_while_served(config: ServeConfig, estate: Estate, pinned: Estate | None) -> None:
     """Take the files away from containers, while workers of our own give out the host's bytes.
 
     Those that were left may be gone. Who reads meanwhile, and who looks for a mount below a folder
@@ -84,8 +85,14 @@ def _take_away_while_served(config: ServeConfig, estate: Estate) -> None:
         few = dataclasses.replace(config, workers=_WORKERS)
         crew = Crew(few, estate, Hierarchies(), as_host=True)
         crew.start(children, dies_with_supervisor=True)
-        source = healing.source_of(config, estate.state.device)
-        healing.take_away(config, source, estate.fuse_fd)
+        fuse_fds = [estate.fuse_fd]
+        if pinned is not None:
+            crew = Crew(few, pinned, Hierarchies(), as_host=True, pinned=True)
+            crew.start(children, dies_with_supervisor=True)
+            fuse_fds.append(pinned.fuse_fd)
+        pinned_device = "" if pinned is None else pinned.state.device
+        source = healing.source_of(config, estate.state.device, pinned_device)
+        healing.take_away(config, source, fuse_fds)
     finally:
         children.stop()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,25 +10,25 @@ from collections.abc import Callable
 from functools import partial
 
 from procscope import __version__
-from procscope.cgroup.hierarchy import Hierarchies, discover
-from procscope.cgroup.io_accounting import IoAccounting
+from procscope.cgroup.hierarchy import discover
 from procscope.daemon import control, readiness, reload
 from procscope.daemon.board import Board
 from procscope.daemon.children import Child, Children
 from procscope.daemon.config import Keeping, ServeConfig
 from procscope.daemon.control import ControlSocket, Order
-from procscope.daemon.crew import Crew
+from procscope.daemon.crew import PINNED_WORKER, WORKER, Crew
 from procscope.daemon.estate import Estate, is_connected
 from procscope.daemon.inheritance import Inheritance
+from procscope.daemon.keeper import FUSE
 from procscope.daemon.kept import Kept
-from procscope.daemon.leases import HeldOpen
 from procscope.daemon.mountpoint import MountWatch, mounted_at
-from procscope.daemon.sampler import Sampler
+from procscope.daemon.pinnedmount import MOUNTER, PinnedMount
+from procscope.daemon.sampler import run_sampler
 from procscope.daemon.state import prepare_state
 from procscope.daemon.takeover import end_service, mount_again, mount_anew, take_over
 from procscope.daemon.watch import LOOK_EVERY_S
 from procscope.errors import ExitCode, ProcscopeError
-from procscope.linux import syscalls
+from procscope.inject.model import Source
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.observe.records import RecordStore
 
@@ -72,6 +72,7 @@ class Supervisor:
         self._children = Children(SIGNALS, self._forget)
         self._control: ControlSocket | None = None
         self._trial: reload.Trial | None = None
+        self._to_heal = False
         self._started_at_s = time.time()
         self._mounts = MountWatch(config.proc)
         self._kept = Kept(config)
@@ -80,6 +81,7 @@ class Supervisor:
             self._kept.let_go_of_useless()
             self._kept.prepare()
         self._estate = estate or self._mount_anew()
+        self._pinned = PinnedMount(config, self._inherited, self._children, self._start_pinned)
 
     def _mount_anew(self) -> Estate:
         try:
@@ -87,6 +89,11 @@ class Supervisor:
         except BaseException:
             self._kept.give_up()
             raise
+
+    @property
+    def _descriptors(self) -> dict[str, int]:
+        """What a successor needs, by name."""
+        return self._estate.descriptors | self._pinned.descriptors
 
     def run(self) -> int:
         """Serve until a stop signal or until the mount is gone; return the exit code.
@@ -97,7 +104,7 @@ class Supervisor:
             self._control = ControlSocket(
                 self._config.state_directory, self._inherited.fds.pop(_CONTROL, None)
             )
-            self._kept.keep(self._estate.descriptors)
+            self._kept.keep(self._descriptors)
             self._start_children()
             self._announce()
             self._start_healer()
@@ -125,8 +132,12 @@ class Supervisor:
         waits for, and wait for ever.
         """
         os.close(self._lock_fd)
-        if child.watch is None:
+        if child.name.startswith(PINNED_WORKER):
+            self._estate.close()
+        elif child.watch is None:
             os.close(self._estate.fuse_fd)
+        if child.name.startswith(WORKER) or child.watch is None:
+            self._pinned.forget(keeps_connection=child.name == MOUNTER)
         if self._control is not None:
             self._control.close()
         self._kept.close()
@@ -134,21 +145,33 @@ class Supervisor:
     def _start_children(self) -> None:
         crew = Crew(self._config, self._estate, self._hierarchies, self._board)
         crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
+        if self._pinned.start():
+            self._kept.keep(self._descriptors)
         self._start_sampler()
 
+    def _start_pinned(self, estate: Estate) -> None:
+        crew = Crew(self._config, estate, self._hierarchies, self._board, pinned=True)
+        crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
+
     def _start_sampler(self) -> None:
-        run = partial(_run_sampler, self._config, self._hierarchies)
+        run = partial(run_sampler, self._config, self._hierarchies)
         self._children.start(Child("sampler", run))
 
     def _start_healer(self) -> None:
-        if self._config.cares_for_containers:
+        """Look for dead mounts now or, while somebody does so already, when he has ended."""
+        self._to_heal = bool(self._children.named("healer"))
+        if self._config.cares_for_containers and not self._to_heal:
             # READY does not wait for it, and yet it is early: a planned stop must not import what
             # an upgrade has put in its place.
             from procscope.daemon import healing
 
-            source = healing.source_of(self._config, self._estate.state.device)
-            run = partial(healing.heal, self._config, source, self._board)
+            run = partial(healing.heal, self._config, self._source(), self._board)
             self._children.start(Child("healer", run, once=True))
+
+    def _source(self) -> Source:
+        from procscope.daemon import healing
+
+        return healing.source_of(self._config, self._estate.state.device, self._pinned.device)
 
     def _announce(self) -> None:
         config = self._config
@@ -174,7 +197,7 @@ class Supervisor:
             if not self._look_after_mount():
                 return self._unmounted()
             self._children.kill_overdue(self._config.deadline_s)
-            self._kept.look_after(self._estate.descriptors)
+            self._kept.look_after(self._descriptors)
             self._look_after_trial()
             if self._on_look is not None:
                 self._on_look()
@@ -196,8 +219,15 @@ class Supervisor:
             if not self._config.yields and not self._is_mounted():
                 return False
             self._renew()
-        elif self._config.yields and self._mounts.have_changed() and not self._is_mounted():
+            return True
+        changed = self._mounts.have_changed()
+        if self._config.yields and changed and not self._is_mounted():
             self._mount_again()
+        if self._pinned.look_after(changed):
+            self._kept.keep(self._descriptors)
+            self._to_heal = True
+        if self._to_heal:
+            self._start_healer()
         return True
 
     def _is_mounted(self) -> bool:
@@ -214,7 +244,7 @@ class Supervisor:
         self._children.stop()
         self._estate.close()
         self._estate = mount_anew(self._config)
-        self._kept.keep(self._estate.descriptors)
+        self._kept.keep(self._descriptors)
         self._start_children()
         self._start_healer()
 
@@ -223,6 +253,7 @@ class Supervisor:
         _log.error("%s was unmounted by somebody else; mounting it again", self._config.mountpoint)
         try:
             mount_again(self._estate, self._config)
+            self._pinned.look_again()
         except ProcscopeError as error:
             _log.error("it stays unmounted: %s", error)
 
@@ -236,6 +267,7 @@ class Supervisor:
             self._control.close()
         self._kept.close()
         self._mounts.close()
+        self._pinned.close()
         self._estate.close()
         os.close(self._lock_fd)
         self.has_yielded = True
@@ -277,6 +309,7 @@ class Supervisor:
             "healed_files": self._board.healed_files,
             "given_back_files": self._board.given_back_files,
             "fallbacks": self._board.fallbacks,
+            "pinned": self._pinned.status(self._board.outsiders),
         }
 
     def _start_trial(self, order: Order | None) -> None:
@@ -318,7 +351,7 @@ class Supervisor:
             self._reject(trial.order, str(error))
 
     def _inheritance(self) -> Inheritance:
-        return Inheritance(dict(self._estate.descriptors), self._inherited.reloads + 1)
+        return Inheritance(self._descriptors, reloads=self._inherited.reloads + 1)
 
     def _reject(self, order: Order | None, reason: str) -> None:
         _log.error("the installed version did not come up, and %s stays: %s", __version__, reason)
@@ -372,19 +405,10 @@ class Supervisor:
         if self._config.cares_for_containers:
             from procscope.daemon import healing
 
-            source = healing.source_of(self._config, self._estate.state.device)
-            healing.take_away(self._config, source, self._estate.fuse_fd)
+            fuse_fds = [fd for name, fd in self._descriptors.items() if name.startswith(FUSE)]
+            healing.take_away(self._config, self._source(), fuse_fds)
         self._children.stop()
-        readiness.remove_descriptors(self._estate.descriptors)
-        end_service(self._config, self._estate, self._kept.keeper)
+        readiness.remove_descriptors(self._descriptors)
+        end_service(self._config, self._estate, self._pinned.estate, self._kept.keeper)
         self._kept.give_up()
         self._kept.close()
-
-
-def _run_sampler(config: ServeConfig, hierarchies: Hierarchies) -> None:
-    syscalls.set_name("procscope-load")
-    io_accounting = IoAccounting(hierarchies, config.sys)
-    io_accounting.switch_on()
-    records = RecordStore(config.records_directory)
-    held = HeldOpen(config.mountpoint)
-    Sampler(hierarchies, records, config.proc, io_accounting).run(held.refresh)

@@ -78,12 +78,21 @@ def stop_workers(estate: Estate, config: ServeConfig) -> None:
         stop_worker(estate, config, index)
 
 
-def end_service(config: ServeConfig, estate: Estate, keeper: KeeperLink | None) -> None:
-    """End what serves besides the supervisor and its children, and unmount."""
+def end_service(
+    config: ServeConfig, estate: Estate, pinned: Estate | None, keeper: KeeperLink | None
+) -> None:
+    """End what serves besides the supervisor and its children, and unmount.
+
+    What is mounted on a folder of the mount goes with it.
+    """
     stop_workers(estate, config)
+    if pinned is not None:
+        stop_workers(pinned, config)
     if keeper is not None:
         keeper.drop()
     device.unmount(config.mountpoint)
+    if pinned is not None:
+        pinned.close()
     estate.close()
 
 

@@ -10,11 +10,17 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 from procscope.cgroup.files import FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
-from procscope.containers.identity import ContainerFinder, Identifier, Nobody
+from procscope.containers.identity import (
+    ContainerFinder,
+    Identifier,
+    Nobody,
+    WholeContainerFinder,
+)
 from procscope.daemon.board import Board
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.groups import Groups
 from procscope.daemon.handles import HandleStore
+from procscope.daemon.pins import PinStore
 from procscope.daemon.slots import WorkerSlots
 from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
@@ -25,6 +31,8 @@ from procscope.observe.host import HostFiles
 from procscope.observe.observatory import Fallback, Observatory
 from procscope.observe.records import RecordStore
 from procscope.tree.live import LiveTree
+from procscope.tree.pinned import PinnedTree
+from procscope.tree.pins import NoPins, Pins
 
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
@@ -49,18 +57,22 @@ def run_worker(
     only_left_over: bool = False,
     as_host: bool = False,
     board: Board | None = None,
+    pinned: bool = False,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
+
+    `fd` is the live tree's connection or, with `pinned`, that of the pinned tree, where `handles`
+    are of the only worker.
 
     `slots` are shared with the worker's predecessors and successors: what one of them has left
     unanswered is answered first; with `only_left_over` that is all. With `as_host` every reader
     gets the host's bytes. Fallbacks are counted on `board`.
     """
-    syscalls.set_name(f"procscope-w{index}")
+    syscalls.set_name(f"procscope-{'s' if pinned else 'w'}{index}")
     handles.adopt_part(index)
     readers, files = share_out(_raise_file_limit())
     budget = FileBudget(files)
-    identifier: ContainerFinder = Nobody()
+    identifier: WholeContainerFinder = Nobody()
     if not as_host:
         identifier = Identifier(config.proc, capacity=readers, budget=budget)
 
@@ -69,13 +81,33 @@ def run_worker(
         if board is not None:
             board.count_fallback(index)
 
-    tree = make_tree(config, hierarchies, handles, identifier, budget, on_fallback)
+    tree: LiveTree | PinnedTree
+    if pinned:
+        tree = make_pinned_tree(
+            config,
+            hierarchies,
+            handles,
+            identifier,
+            NoPins() if as_host else PinStore(config.pins_directory, config.records_directory),
+            budget,
+            on_fallback,
+            None if board is None else board.count_outsider,
+        )
+    else:
+        tree = make_tree(config, hierarchies, handles, identifier, budget, on_fallback)
     with closing(tree):
         handler: RequestHandler = Session(tree, state)
         if config.debug:
             handler = Tracer(handler, _log)
-        responder = Responder(fd, handler, slots, on_unwanted=handles.take_back)
-        answer_left_over(slots, responder, lambda: for_host(config, hierarchies, state, handles))
+        if pinned:
+            responder = Responder(fd, handler, slots)
+        else:
+            responder = Responder(fd, handler, slots, on_unwanted=handles.take_back)
+
+        def host_handler() -> AbstractContextManager[RequestHandler]:
+            return for_host(config, hierarchies, state, handles, pinned=pinned)
+
+        answer_left_over(slots, responder, host_handler)
         handles.settle()
         if only_left_over:
             return
@@ -112,10 +144,20 @@ def answer_left_over(
 
 @contextmanager
 def for_host(
-    config: ServeConfig, hierarchies: Hierarchies, state: ConnectionState, handles: HandleStore
+    config: ServeConfig,
+    hierarchies: Hierarchies,
+    state: ConnectionState,
+    handles: HandleStore,
+    *,
+    pinned: bool = False,
 ) -> Iterator[RequestHandler]:
     """Give what answers every reader as if it were on the host."""
-    with closing(make_tree(config, hierarchies, handles, Nobody())) as tree:
+    tree: LiveTree | PinnedTree
+    if pinned:
+        tree = make_pinned_tree(config, hierarchies, handles, Nobody(), NoPins())
+    else:
+        tree = make_tree(config, hierarchies, handles, Nobody())
+    with closing(tree):
         yield Session(tree, state)
 
 
@@ -129,22 +171,56 @@ def make_tree(
 ) -> LiveTree:
     """Return the filesystem that one worker serves; `finder` finds its readers' containers."""
     budget = FileBudget() if budget is None else budget
-    host = HostFiles(config.proc, config.sys, shared=handles, budget=budget)
-    host.keep_open(config.views)
-    observatory = Observatory(
-        hierarchies,
-        host,
-        RecordStore(config.records_directory),
-        cpu_count=config.cpu_count,
-        on_fallback=on_fallback or _log_fallback,
-        budget=budget,
-    )
+    observatory = _make_observatory(config, hierarchies, handles, budget, on_fallback)
     return LiveTree(
         observatory,
         finder or Identifier(config.proc, budget=budget),
         handles,
         config.views,
         with_cpu_folder=config.with_cpu_folder,
+        with_self=config.pinned,
+    )
+
+
+def make_pinned_tree(
+    config: ServeConfig,
+    hierarchies: Hierarchies,
+    handles: HandleStore,
+    finder: WholeContainerFinder,
+    pins: Pins,
+    budget: FileBudget | None = None,
+    on_fallback: Callable[[Fallback], None] | None = None,
+    on_outsider: Callable[[], None] | None = None,
+) -> PinnedTree:
+    """Return the pinned tree, with the contents of `handles`, whose part must be adopted."""
+    budget = FileBudget() if budget is None else budget
+    return PinnedTree(
+        _make_observatory(config, hierarchies, handles, budget, on_fallback),
+        finder,
+        pins,
+        handles,
+        config.views,
+        with_cpu_folder=config.with_cpu_folder,
+        on_outsider=on_outsider or (lambda: None),
+    )
+
+
+def _make_observatory(
+    config: ServeConfig,
+    hierarchies: Hierarchies,
+    handles: HandleStore,
+    budget: FileBudget,
+    on_fallback: Callable[[Fallback], None] | None,
+) -> Observatory:
+    host = HostFiles(config.proc, config.sys, shared=handles, budget=budget)
+    host.keep_open(config.views)
+    return Observatory(
+        hierarchies,
+        host,
+        RecordStore(config.records_directory),
+        cpu_count=config.cpu_count,
+        on_fallback=on_fallback or _log_fallback,
+        budget=budget,
     )
 
 

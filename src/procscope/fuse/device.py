@@ -12,7 +12,8 @@ from typing import Final
 
 from procscope.errors import ProcscopeError
 from procscope.fuse import wire
-from procscope.fuse.negotiation import ConnectionState, negotiate
+from procscope.fuse.negotiation import WANTED, ConnectionState, negotiate
+from procscope.fuse.wire import InitFlag
 from procscope.linux import syscalls
 
 DEFAULT_DEVICE: Final = "/dev/fuse"
@@ -103,28 +104,31 @@ def mount(
     *,
     context: str | None = None,
     idmapped: bool = False,
+    read_only: bool = False,
 ) -> None:
     """Mount the connection of `fd` on the directory `target`.
 
     INIT is the first request on it afterwards: `exchange_init`, with the same `idmapped`.
+    `read_only` has the kernel itself refuse to open anything for writing.
     """
+    flags = _MOUNT_FLAGS | (syscalls.MS_RDONLY if read_only else 0)
     name = name or MountName()
     uid, gid = os.geteuid(), os.getegid()
     options = mount_options(fd, uid=uid, gid=gid, context=context, idmapped=idmapped)
     try:
-        syscalls.mount(name.source, target, name.fstype, _MOUNT_FLAGS, options)
+        syscalls.mount(name.source, target, name.fstype, flags, options)
     except OSError as error:
         raise _refused(f"cannot mount on {target}", error, _MOUNT_HINTS) from None
 
 
-def exchange_init(fd: int, *, idmapped: bool = False) -> ConnectionState:
+def exchange_init(fd: int, wanted: InitFlag = WANTED, *, idmapped: bool = False) -> ConnectionState:
     """Read INIT, answer it, and return what was agreed. Blocks until the kernel has sent it.
 
     With `idmapped`, bind mounts of it may be idmapped where the kernel can do that.
     """
     while True:
         try:
-            reply, state = negotiate(os.read(fd, _INIT_BUFFER_BYTES), idmapped=idmapped)
+            reply, state = negotiate(os.read(fd, _INIT_BUFFER_BYTES), wanted, idmapped=idmapped)
             os.write(fd, reply)
         except OSError as error:
             raise _refused("the FUSE connection failed at INIT", error, {}) from None

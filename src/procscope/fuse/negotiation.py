@@ -49,6 +49,15 @@ WANTED: Final = (
 )
 """Taken where offered. FUSE_NO_OPEN_SUPPORT and FUSE_NO_OPENDIR_SUPPORT only announce what the
 kernel does with ENOSYS to OPEN; they are not taken, and OPEN is never answered so."""
+WANTED_WITHOUT_OPEN: Final = InitFlag(
+    WANTED
+    # A link leads each reader somewhere else, and an entry's attributes cost a rendering.
+    & ~InitFlag.FUSE_CACHE_SYMLINKS
+    & ~InitFlag.FUSE_DO_READDIRPLUS
+    & ~InitFlag.FUSE_READDIRPLUS_AUTO
+    | InitFlag.FUSE_NO_OPEN_SUPPORT
+)
+"""The same for a connection on which OPEN is answered ENOSYS."""
 
 _IDMAPPED: Final = InitFlag.FUSE_ALLOW_IDMAP
 """Linux 6.12: containers in a user namespace get idmapped bind mounts. Needs the mount option
@@ -109,9 +118,9 @@ def _unusable(why: str) -> ProcscopeError:
 
 
 def negotiate(
-    request: bytes | memoryview, *, idmapped: bool = False
+    request: bytes | memoryview, wanted: InitFlag = WANTED, *, idmapped: bool = False
 ) -> tuple[bytes, ConnectionState | None]:
-    """The reply to an INIT request, and what was agreed; `idmapped` as it was mounted.
+    """The reply to an INIT request, and what was agreed of `wanted`; `idmapped` as it was mounted.
 
     The state is None where the kernel speaks a newer major version: it answers the reply with a
     second INIT of ours. Raises ProcscopeError where the request is no INIT or the kernel too old.
@@ -127,7 +136,7 @@ def negotiate(
             f"this kernel speaks FUSE {major}.{minor}",
             hint=f"procscope needs FUSE 7.{OLDEST_MINOR} (Linux 2.6.31) or newer",
         )
-    wanted = WANTED | _IDMAPPED if idmapped else WANTED
+    wanted = wanted | _IDMAPPED if idmapped else wanted
     state = _agree(minor, _flags_of(offer), int(wanted), offer["max_readahead"])
     return _reply(unique, _init_out(state)), state
 

@@ -18,6 +18,7 @@ from procscope.fuse.filesystem import Caller, Filesystem
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.opcodes import BY_OPCODE, OPERATIONS, Answer
 from procscope.fuse.replies import Reply
+from procscope.fuse.wire import InitFlag
 from procscope.ids import FileHandle, NodeId
 
 _Handler: TypeAlias = Callable[[int, Caller, NodeId, memoryview], Reply]
@@ -74,11 +75,16 @@ def errno_of(error: Exception) -> int:
 
 
 class Session:
-    """Answers the requests of one connection from one filesystem. Keeps nothing between them."""
+    """Answers the requests of one connection from one filesystem. Keeps nothing between them.
+
+    Where FUSE_NO_OPEN_SUPPORT was agreed, the kernel opens files by itself and reads them into its
+    page cache: OPEN is answered ENOSYS, and never comes again.
+    """
 
     def __init__(
         self, filesystem: Filesystem, state: ConnectionState, log: logging.Logger = _log
     ) -> None:
+        self._without_open = state.has(InitFlag.FUSE_NO_OPEN_SUPPORT)
         self._filesystem = filesystem
         self._max_bytes = state.max_read_bytes
         self._log = log
@@ -158,11 +164,13 @@ class Session:
         flags, _ = _unpack_open(request, _BODY)
         if flags & _WRITING:
             return replies.error(unique, EROFS)
+        if self._without_open:
+            return replies.error(unique, ENOSYS)
         return replies.opened(unique, self._filesystem.open(caller, nodeid, flags))
 
     def _read(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
         fh, offset, size, read_flags, _, _ = _unpack_read(request, _BODY)
-        if not read_flags & wire.FUSE_READ_LOCKOWNER:
+        if not (read_flags & wire.FUSE_READ_LOCKOWNER or self._without_open):
             # A read into the page cache (splice, sendfile, a private mapping), which all readers
             # of the inode share, though each has a content of its own. The kernel names the lock
             # owner in direct reads only (fuse_direct_io() in fs/fuse/file.c). Programs fall back

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from procscope.errors import ProcscopeError
+from procscope.tree.sources import Pinned
 
 RUNC_ALLOWS: tuple[str, ...] = (
     "proc/cpuinfo",
@@ -33,9 +34,12 @@ def mountable(file: str) -> str | None:
     return name if name in MOUNTABLE else None
 
 
-def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tuple[str, ...]:
+def volume_options(
+    mountpoint: str, files: Iterable[str] = DEFAULT_FILES, pinned: Pinned = Pinned.NONE
+) -> tuple[str, ...]:
     """Return the words for `docker run`: `-v SOURCE:TARGET:ro` for each file.
 
+    `pinned` says which of them are taken from the pinned tree.
     `meminfo` stands for `proc/meminfo`. Raises ProcscopeError for a file that is not served, or
     that runc would refuse to mount, and for a mountpoint that the option's grammar has no room for.
     """
@@ -53,4 +57,6 @@ def volume_options(mountpoint: str, files: Iterable[str] = DEFAULT_FILES) -> tup
                 hint="choose from " + ", ".join(MOUNTABLE),
             )
         names[name] = None
-    return tuple(word for name in names for word in ("-v", f"{mountpoint}/{name}:/{name}:ro"))
+    return tuple(
+        word for name in names for word in ("-v", f"{mountpoint}/{pinned.source(name)}:/{name}:ro")
+    )

@@ -28,6 +28,13 @@ class Source:
     name: str | None = None
     """What its mounts are called in mountinfo; None takes any dead view for one of its own,
     whichever daemon served it."""
+    pinned_device: str = ""
+    """As `device`, of its pinned tree; empty where it has none."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Both."""
+        return (self.device, self.pinned_device) if self.pinned_device else (self.device,)
 
     def owns(self, mount: Mount) -> bool:
         """Tell whether a mount is of this daemon, or of an earlier one that it replaces.
@@ -36,11 +43,11 @@ class Source:
         """
         if mount.fstype != OWN_TYPE and not (self.also_lxcfs and mount.fstype == LXCFS_TYPE):
             return False
-        return self.name in (None, mount.source) or mount.device == self.device
+        return self.name in (None, mount.source) or mount.device in self.devices
 
     def is_live(self, mount: Mount) -> bool:
-        """Tell whether a mount is of the connection that this daemon serves now."""
-        return self.owns(mount) and mount.device == self.device
+        """Tell whether a mount is of a connection that this daemon serves now."""
+        return self.owns(mount) and mount.device in self.devices
 
 
 class Over(Enum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +14,8 @@ from procscope.linux.mountinfo import Mount
 _DELETED = "//deleted"
 """What follows a path that the dentry cache no longer has (`d_path()` in the kernel's
 fs/d_path.c)."""
+_PINNED = re.compile(r"\A/[0-9a-f]{5}-[0-9a-f]{32}(?:/|\Z)", re.ASCII)
+"""The folder of one container in the pinned tree."""
 
 
 class Step(Enum):
@@ -88,9 +91,10 @@ def _attach_to_nothing(place: Place, wanted: Wanted, host_peers: Collection[str]
 def view_root(mount: Mount) -> str:
     """Return which file or folder of its daemon a view is.
 
-    Once a lookup of it fails, as by the death of the daemon, the kernel calls it deleted.
+    Once a lookup of it fails, as by the death of the daemon, the kernel calls it deleted. In the
+    pinned tree it is below a container's own folder; the same is in the live tree.
     """
-    return mount.root.removesuffix(_DELETED)
+    return _PINNED.sub("/", mount.root.removesuffix(_DELETED), count=1)
 
 
 def is_kernel_file(at: Mount, wanted: Wanted) -> bool:
@@ -149,11 +153,21 @@ def topmost(mounts: Iterable[Mount]) -> Iterator[Mount]:
 
 
 def suspects(mounts: Iterable[Mount], source: Source) -> tuple[Wanted, ...]:
-    """Return the views that may be dead: those of another connection than the live one."""
+    """Return the views that may be dead: those of another connection than the live one.
+
+    What is mounted in one of them goes with it, as the pinned tree in a mount of the whole.
+    """
+    by_id = {mount.mount_id: mount for mount in mounts}
+    suspected = {
+        mount.mount_id: mount.mount_point
+        for mount in by_id.values()
+        if source.owns(mount) and not source.is_live(mount)
+    }
     return tuple(
         Wanted(view_root(mount), mount.mount_point, Over.DEAD_VIEW)
-        for mount in topmost(mounts)
-        if source.owns(mount) and not source.is_live(mount)
+        for mount in topmost(by_id.values())
+        if mount.mount_id in suspected
+        and suspected.get(mount.parent_id, mount.mount_point) == mount.mount_point
     )
 
 

@@ -88,6 +88,42 @@ class Observatory:
         except Exception as error:  # noqa: BLE001 - the reader gets a whole file, whatever it was
             return self._fall_back(view, container, error)
 
+    def lifetime(self, container: Container) -> str:
+        """Return a name for this lifetime of the container's cgroup. Raises OSError, ValueError.
+
+        The cgroup that is made anew at the same path has another one.
+        """
+        return self._with_observer(container, lambda one: one.record_name)
+
+    def render_lifetime(self, view: View, container: Container, lifetime: str) -> bytes | None:
+        """As `render`, for one `lifetime` of a container; None once that is over."""
+
+        def render(one: ContainerObserver) -> bytes | None:
+            return one.render(view.name, view.render) if one.record_name == lifetime else None
+
+        try:
+            return self._with_observer(container, render)
+        except CgroupGone:
+            return None
+        except Exception as error:  # noqa: BLE001 - as in `render`
+            return self._fall_back(view, container, error)
+
+    def visible_cpus_of_lifetime(
+        self, container: Container, lifetime: str
+    ) -> tuple[CpuId, ...] | None:
+        """Return the CPUs that one `lifetime` of a container sees; None once that is over."""
+
+        def visible(one: ContainerObserver) -> tuple[CpuId, ...] | None:
+            return one.visible_cpus() if one.record_name == lifetime else None
+
+        try:
+            return self._with_observer(container, visible)
+        except CgroupGone:
+            return None
+        except (OSError, ValueError) as error:
+            self._on_fallback(Fallback("sys/devices/system/cpu", container, error))
+            return self.host.online_cpus()
+
     def size(self, view: View, container: Container | None) -> int:
         """Return how long `view` was when it was last rendered for `container`, or is now.
 

@@ -41,6 +41,8 @@ class View:
     """An OSError is what the container is to see, as from the kernel; else it gets the host's."""
     by_ticks: bool = False
     """It moves when the clock ticks, together with other views."""
+    follows_limits: bool = False
+    """It changes with the container's limits, and not with what the container does."""
 
 
 _MOST_CUTS = 16
@@ -140,7 +142,7 @@ def _pressure(resource: Literal["cpu", "io", "memory"]) -> Render:
 VIEWS: Mapping[str, View] = {
     view.name: view
     for view in (
-        View("cpuinfo", _cpuinfo),
+        View("cpuinfo", _cpuinfo, follows_limits=True),
         View("diskstats", _diskstats),
         View("loadavg", _loadavg),
         View("meminfo", _meminfo),

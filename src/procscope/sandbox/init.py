@@ -22,6 +22,7 @@ from procscope.sandbox.report import ReportPipe
 from procscope.sandbox.signals import SignalState
 from procscope.sandbox.spec import SandboxSpec
 from procscope.sandbox.terminal import Job
+from procscope.tree.sources import Pinned
 
 NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 """What init leaves by itself; its PID namespace it is born in."""
@@ -39,6 +40,8 @@ class InitArguments:
     signals: SignalState
     job: Job | None
     """Set where the sandbox has a process group of its own."""
+    pinned: Pinned = Pinned.NONE
+    """What is taken from the pinned tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,8 @@ def _set_up(context: InitContext) -> None:
         if context.arguments.spec.hostname is not None:
             socket.sethostname(context.arguments.spec.hostname)
         mounts.execute(mounts.namespace_plan())
-        mounts.execute(mounts.view_plan(context.arguments.views))
+        arguments = context.arguments
+        mounts.execute(mounts.view_plan(arguments.views, pinned=arguments.pinned))
     except OSError as error:
         raise _failed(error.strerror or str(error)) from error
 

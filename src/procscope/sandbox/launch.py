@@ -24,6 +24,7 @@ from procscope.sandbox.report import ReportPipe, open_report_pipe
 from procscope.sandbox.signals import SignalState
 from procscope.sandbox.spec import SandboxSpec
 from procscope.sandbox.terminal import job_control
+from procscope.tree.sources import Pinned
 from procscope.units import format_size
 
 ViewsProvider = Callable[[], AbstractContextManager[str]]
@@ -62,9 +63,17 @@ def find_privileges(argv: tuple[str, ...]) -> Privileges:
         ) from error
 
 
-def run_sandbox(spec: SandboxSpec, privileges: Privileges, views: ViewsProvider, warn: Warn) -> int:
+def run_sandbox(
+    spec: SandboxSpec,
+    privileges: Privileges,
+    views: ViewsProvider,
+    warn: Warn,
+    *,
+    pinned: Pinned = Pinned.NONE,
+) -> int:
     """Run the command of `spec` in a sandbox and return its exit code, 128 + signal if killed.
 
+    `pinned` says which views are taken from the pinned tree.
     Raises ProcscopeError, with the exit code to end with, where the command was not started.
     The calling process changes its namespaces and should end soon.
     """
@@ -78,7 +87,7 @@ def run_sandbox(spec: SandboxSpec, privileges: Privileges, views: ViewsProvider,
         _signals_blocked() as state,
         _cgroup(spec, privileges, warn) as cgroup,
     ):
-        code = _run_init_in(cgroup, InitArguments(spec, mount_point, state, job))
+        code = _run_init_in(cgroup, InitArguments(spec, mount_point, state, job, pinned))
         _tell_of_oom(spec, cgroup, warn)
         return code
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from procscope.linux import syscalls
+from procscope.tree.sources import Pinned
 
 _LOCKED_DOWN = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _CPU_FOLDER = "devices/system/cpu"
@@ -79,18 +80,21 @@ def namespace_plan(proc: str = "/proc") -> tuple[MountStep, ...]:
     return (ReceiveOnly(), MountProc(proc))
 
 
-def view_plan(views: str, proc: str = "/proc", sys: str = "/sys") -> tuple[MountStep, ...]:
+def view_plan(
+    views: str, proc: str = "/proc", sys: str = "/sys", *, pinned: Pinned = Pinned.NONE
+) -> tuple[MountStep, ...]:
     """Return the steps that put the views at mount point `views` over `proc` and `sys`.
 
+    `pinned` says which of them are taken from the pinned tree, as far as that has them.
     A file that the kernel does not have, such as `pressure/cpu` without PSI, gets no view: nothing
     may appear that a machine of this kernel would not show. Raises OSError.
     """
     files = [
-        BindReadOnly(source, os.path.join(proc, name))
-        for source, name in _files_below(os.path.join(views, "proc"))
+        BindReadOnly(_source(views, f"proc/{name}", pinned), os.path.join(proc, name))
+        for name in _files_below(os.path.join(views, "proc"))
         if os.path.isfile(os.path.join(proc, name))
     ]
-    source, target = os.path.join(views, "sys", _CPU_FOLDER), os.path.join(sys, _CPU_FOLDER)
+    source, target = _source(views, f"sys/{_CPU_FOLDER}", pinned), os.path.join(sys, _CPU_FOLDER)
     folders = [BindReadOnly(source, target)] if os.path.isdir(source) else []
     return (*files, *folders)
 
@@ -104,8 +108,13 @@ def execute(plan: Sequence[MountStep]) -> None:
             raise OSError(error.errno, f"cannot {step.describe()}: {error.strerror}") from error
 
 
-def _files_below(folder: str) -> Iterator[tuple[str, str]]:
-    """Yield (path, path below `folder`) of all regular files, sorted."""
+def _source(views: str, file: str, pinned: Pinned) -> str:
+    path = os.path.join(views, pinned.source(file))
+    return path if os.path.exists(path) else os.path.join(views, file)
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Yield the paths below `folder` of all regular files, sorted."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -113,5 +122,4 @@ def _files_below(folder: str) -> Iterator[tuple[str, str]]:
     for parent, subfolders, names in os.walk(folder, onerror=fail):
         subfolders.sort()
         for name in sorted(names):
-            path = os.path.join(parent, name)
-            yield path, os.path.relpath(path, folder)
+            yield os.path.relpath(os.path.join(parent, name), folder)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 
 from procscope.fuse.filesystem import Attributes, DirEntry, Entry
 from procscope.ids import CpuId, NodeId
-from procscope.tree.nodeids import SysfsPaths, cpu_of_nodeid
+from procscope.tree.nodeids import SysfsPaths
 from procscope.views import cpu_sysfs
 
 _VALID_NS = 1_000_000_000
@@ -24,9 +24,10 @@ _MAX_FILE_BYTES = 1 << 20
 class CpuFolder:
     """The nodes below the host's `SYS/devices/system/cpu`, by path relative to it."""
 
-    def __init__(self, sys: str) -> None:
+    def __init__(self, sys: str, paths: type[SysfsPaths] = SysfsPaths) -> None:
+        """`paths` says how nodes are numbered."""
         self._directory = f"{sys}/devices/system/cpu"
-        self._paths = SysfsPaths(self._directory)
+        self._paths = paths(self._directory)
         self.root = self._paths.nodeid("")
 
     def lookup(self, parent: NodeId, name: str, visible: Collection[CpuId]) -> Entry:
@@ -78,7 +79,7 @@ class CpuFolder:
 
     def path(self, nodeid: NodeId, visible: Collection[CpuId]) -> str:
         """Return the path of a node. Raises OSError(ENOENT) where the reader has no such CPU."""
-        cpu = cpu_of_nodeid(nodeid)
+        cpu = self._paths.cpu(nodeid)
         path = self._paths.path(nodeid)
         if path is None or (cpu is not None and cpu not in visible):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -37,6 +37,7 @@ _MAY_READ = frozenset((0, permissions.HIDDEN_ID))
 """Root, and whom the kernel has let in."""
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
 _CPU_FOLDER = "sys/devices/system/cpu"
+_SELF = "self"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
 """What a reader on the host sees, CPUs that are offline included."""
 _DT_DIR = stat.S_IFDIR >> 12
@@ -63,6 +64,7 @@ class LiveTree:
         views: Mapping[str, View],
         *,
         with_cpu_folder: bool = True,
+        with_self: bool = False,
         reuse_ns: int = REUSE_NS,
     ) -> None:
         self._reuse_ns = reuse_ns
@@ -79,6 +81,10 @@ class LiveTree:
             self._views[self._add(f"proc/{name}", named_nodeid(f"proc/{name}"))] = view
         if with_cpu_folder:
             self._add(_CPU_FOLDER, self._cpu_folder.root)
+        if with_self:
+            # Another tree is mounted there. Its id never changes, or the kernel would take that
+            # mount away at the next walk (d_invalidate() in fs/dcache.c).
+            self._folders[self._add(_SELF, named_nodeid(_SELF))] = {}
 
     def sweep(self) -> bool:
         """Close what is kept for containers and readers that have gone; tell if any is kept."""

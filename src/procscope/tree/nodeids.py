@@ -59,10 +59,7 @@ class SysfsPaths:
         known = self._nodeids.get(path)
         if known is not None:
             return known
-        cpu = cpu_of_path(path)
-        rest = path if cpu is None else path[path.find("/") :] if "/" in path else ""
-        cpu_part = 0 if cpu is None else cpu + 1
-        nodeid = NodeId(_SYSFS_BIT | cpu_part << _HASH_BITS | _path_hash(rest))
+        nodeid = self._compute(path)
         self._nodeids[path] = nodeid
         self._paths[nodeid] = path
         return nodeid
@@ -70,10 +67,24 @@ class SysfsPaths:
     def path(self, nodeid: NodeId) -> str | None:
         """Return the path of `nodeid`; None where the host has no such file (any more)."""
         if nodeid not in self._paths:
-            cpu = cpu_of_nodeid(nodeid)
-            for path in self._walk("" if cpu is None else f"cpu{cpu}", 0):
+            for path in self._walk(self._folder(nodeid), 0):
                 self.nodeid(path)
         return self._paths.get(nodeid)
+
+    def cpu(self, nodeid: NodeId) -> CpuId | None:
+        """Return the CPU whose folder the node is in, or None."""
+        return cpu_of_nodeid(nodeid)
+
+    def _compute(self, path: str) -> NodeId:
+        cpu = cpu_of_path(path)
+        rest = path if cpu is None else path[path.find("/") :] if "/" in path else ""
+        cpu_part = 0 if cpu is None else cpu + 1
+        return NodeId(_SYSFS_BIT | cpu_part << _HASH_BITS | _path_hash(rest))
+
+    def _folder(self, nodeid: NodeId) -> str:
+        """Return the folder below which the node is."""
+        cpu = self.cpu(nodeid)
+        return "" if cpu is None else f"cpu{cpu}"
 
     def _walk(self, path: str, depth: int) -> Iterator[str]:
         """Yield the paths below one CPU's folder, or (for "") all that are in no CPU's folder."""

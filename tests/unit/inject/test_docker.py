@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from procscope.errors import ProcscopeError
 from procscope.inject.docker import CPU_FOLDER, DEFAULT_FILES, MOUNTABLE, volume_options
+from procscope.tree.sources import Pinned, available
 
 VIEWS = "/var/lib/procscope"
 
@@ -71,3 +74,25 @@ def test_any_list_gives_options_for_one_shell_word_each_or_is_refused(files: lis
         return
     assert " ".join(options).split() == list(options)
     assert len(set(targets(options))) == len(targets(options)) <= len(files)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "cpuinfo", "meminfo"),
+    [
+        (Pinned.NONE, "proc", "proc"),
+        (Pinned.LIMITS, "self/proc", "proc"),
+        (Pinned.ALL, "self/proc", "self/proc"),
+    ],
+)
+def test_some_are_taken_from_the_pinned_tree(pinned: Pinned, cpuinfo: str, meminfo: str) -> None:
+    options = volume_options(VIEWS, ["cpuinfo", "meminfo"], pinned)
+    assert options[1] == f"{VIEWS}/{cpuinfo}/cpuinfo:/proc/cpuinfo:ro"
+    assert options[3] == f"{VIEWS}/{meminfo}/meminfo:/proc/meminfo:ro"
+
+
+def test_without_a_pinned_tree_nothing_is_taken_from_it(tmp_path: Path) -> None:
+    assert available(str(tmp_path), Pinned.ALL) is Pinned.NONE
+    (tmp_path / "self").mkdir()
+    assert available(str(tmp_path), Pinned.LIMITS) is Pinned.NONE
+    (tmp_path / "self/proc").symlink_to("../proc")
+    assert available(str(tmp_path), Pinned.LIMITS) is Pinned.LIMITS

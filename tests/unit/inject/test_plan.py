@@ -247,3 +247,46 @@ def test_where_its_name_is_known_others_are_somebody_elses() -> None:
     assert suspects(stacked(DEAD_VIEW), known) != ()
     assert suspects(stacked(replace(DEAD_VIEW, source="/other")), known) == ()
     assert known.is_live(LIVE_VIEW)
+
+
+PINNED = "0:51"
+PIN = f"/0a1b2-{'0f' * 16}"
+
+
+def test_a_view_of_the_pinned_tree_is_the_same_as_of_the_live_one() -> None:
+    source = replace(SOURCE, pinned_device=PINNED)
+    ours = view(PINNED, root=f"{PIN}{TARGET}")
+    assert source.is_live(ours)
+    assert attach_step(place(ours), WANTED, source, (), never) == Decision(
+        Step.STOP, Outcome.ALREADY
+    )
+    assert suspects(stacked(ours), source) == ()
+    (removed,) = removable(stacked(ours), source, {TARGET}, whole=False)
+    assert removed.root == TARGET
+
+
+def test_a_dead_view_of_a_pinned_tree_is_replaced_by_one_of_the_live_tree() -> None:
+    for root in (f"{PIN}{TARGET}", f"{PIN}{TARGET}//deleted"):
+        (wanted,) = suspects(stacked(view(DEAD, root=root)), SOURCE)
+        assert (wanted.root, wanted.mount_point) == (TARGET, TARGET)
+
+
+@pytest.mark.parametrize("root", [f"{PIN}x{TARGET}", f"/x{PIN}{TARGET}", "/0a1b2-00/proc/meminfo"])
+def test_what_only_looks_like_it_is_no_pinned_view(root: str) -> None:
+    (wanted,) = suspects(stacked(view(DEAD, root=root)), SOURCE)
+    assert wanted.root == root
+
+
+def test_what_is_mounted_in_a_dead_mount_of_the_whole_goes_with_it() -> None:
+    whole = mount(3, 1, DEAD, "/var/lib/procscope", "/", "fuse.procscope")
+    pinned = mount(4, 3, OTHER, "/var/lib/procscope/self", "/", "fuse.procscope")
+    (wanted,) = suspects([ROOT, whole, pinned], SOURCE)
+    assert wanted.mount_point == whole.mount_point
+
+
+def place(at: Mount) -> Place:
+    return Place(replace(at, mount_id=3, parent_id=2), PROC)
+
+
+def never(_mount: Mount) -> bool:
+    raise AssertionError("nobody has to be asked")

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from procscope.sandbox.mounts import BindReadOnly, execute, namespace_plan, view_plan
+from procscope.tree.sources import Pinned
 
 _FILES = ("proc/meminfo", "proc/pressure/cpu", "proc/uptime", "sys/devices/system/cpu/online")
+_NAMES = ("proc/meminfo", "proc/uptime", "proc/pressure/cpu", "sys/devices/system/cpu")
 
 
 def _tree(root: Path, files: tuple[str, ...]) -> Path:
@@ -23,8 +25,26 @@ def _tree(root: Path, files: tuple[str, ...]) -> Path:
 def test_every_file_of_proc_and_the_cpu_folder_get_their_view(tmp_path: Path) -> None:
     views, host = _tree(tmp_path / "views", _FILES), _tree(tmp_path / "host", _FILES)
     plan = view_plan(str(views), f"{host}/proc", f"{host}/sys")
-    names = ("proc/meminfo", "proc/uptime", "proc/pressure/cpu", "sys/devices/system/cpu")
-    assert plan == tuple(BindReadOnly(f"{views}/{name}", f"{host}/{name}") for name in names)
+    assert plan == tuple(BindReadOnly(f"{views}/{name}", f"{host}/{name}") for name in _NAMES)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "from_it"),
+    [
+        (Pinned.NONE, set()),
+        (Pinned.LIMITS, {"sys/devices/system/cpu"}),
+        (Pinned.ALL, {"proc/meminfo", "sys/devices/system/cpu"}),
+    ],
+)
+def test_what_the_pinned_tree_has_is_taken_from_it(
+    tmp_path: Path, pinned: Pinned, from_it: set[str]
+) -> None:
+    """What it lacks comes from the live tree."""
+    views, host = _tree(tmp_path / "views", _FILES), _tree(tmp_path / "host", _FILES)
+    _tree(views / "self", ("proc/meminfo", "sys/devices/system/cpu/online"))
+    plan = view_plan(str(views), f"{host}/proc", f"{host}/sys", pinned=pinned)
+    sources = {f"{views}/{'self/' if name in from_it else ''}{name}" for name in _NAMES}
+    assert {step.source for step in plan if isinstance(step, BindReadOnly)} == sources
 
 
 def test_what_the_kernel_does_not_have_gets_no_view(tmp_path: Path) -> None:

@@ -144,6 +144,17 @@ def test_what_is_not_there_is_enoent(scene: Scene, path: str) -> None:
         scene.lookup(path)
 
 
+def test_the_folder_of_the_pinned_tree_has_one_id_for_all_times(scene: Scene) -> None:
+    """With another one the kernel would take away what is mounted there."""
+    assert b"self" not in {entry.name for entry in scene.list("")}
+    scene.tree = LiveTree(
+        scene.observatory, scene.identifier, scene.contents, VIEWS, with_self=True
+    )
+    assert scene.node("self", SMALL_PID) == scene.node("self", HOST_PID) == 0x200000E74AB22B20
+    assert [entry.name for entry in scene.list("self")] == [b".", b".."]
+    assert b"self" in {entry.name for entry in scene.list("")}
+
+
 def test_a_name_of_any_bytes_is_enoent(scene: Scene) -> None:
     for name in (b"\xff\xfe", b"\xed\xa0\x80", b"a" * 255, b"\n"):
         for parent in (ROOT, scene.node("proc"), scene.node("sys/devices/system/cpu"), UNKNOWN):

@@ -1,0 +1,320 @@
+"""The pinned tree: the view of the container that has looked the path up, whoever reads it later.
+
+`proc` and `sys` are links, and lead who follows them into the folder of his container, as
+`/proc/self` does. What a runtime's init mounts from there stays that container's. Whoever is in no
+container is led to the live tree, which chooses at each open.
+
+The kernel opens files by itself and reads them into its page cache: nobody asks this tree for what
+was read within the time to live.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final, NoReturn, cast
+
+from procscope.containers.container import Container
+from procscope.containers.identity import WholeContainerFinder
+from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
+from procscope.ids import CpuId, FileHandle, NodeId
+from procscope.observe.observatory import Observatory
+from procscope.observe.registry import View
+from procscope.tree.cpufolder import CpuFolder
+from procscope.tree.nodeids import ROOT
+from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
+from procscope.tree.pins import Pin, Pins
+from procscope.tree.snapshots import Snapshot, Snapshots, SnapshotStore
+
+LIMITS_VALID_NS: Final = 100_000_000
+"""How long the kernel answers by itself, for files that change with the limits alone."""
+MOVING_VALID_NS: Final = 1_000_000
+"""The same for all others. The kernel counts in ticks, and rounds up."""
+_VALID_NS: Final = 3600 * 1_000_000_000
+_CPU_FOLDER: Final = "sys/devices/system/cpu"
+_LINKS: Final = {NodeId(2): "proc", NodeId(3): "sys"}
+_LINK_IDS: Final = {name: nodeid for nodeid, name in _LINKS.items()}
+_EVERY_CPU: Final = cast("Collection[CpuId]", range(1 << 16))
+_TYPE_SHIFT: Final = 12
+
+
+def _nothing() -> None:
+    """Count nothing."""
+
+
+class PinnedTree:
+    """The files of every container; implements `procscope.fuse.filesystem.Filesystem`."""
+
+    def __init__(
+        self,
+        observatory: Observatory,
+        identifier: WholeContainerFinder,
+        pins: Pins,
+        store: SnapshotStore,
+        views: Mapping[str, View],
+        *,
+        with_cpu_folder: bool = True,
+        on_outsider: Callable[[], None] = _nothing,
+    ) -> None:
+        """`on_outsider` is called for each path that is walked from no container."""
+        self._observatory = observatory
+        self._identifier = identifier
+        self._pins = pins
+        self._snapshots = Snapshots(store)
+        self._on_outsider = on_outsider
+        self._cpu_folder = CpuFolder(observatory.host.sys, PinnedPaths)
+        self._made_at_ns = time.time_ns()
+        self._views: dict[NodeId, View] = {}
+        self._folders: dict[NodeId, dict[str, NodeId]] = {named_part(""): {}}
+        self._parents: dict[NodeId, NodeId] = {}
+        for name, view in views.items():
+            # An error of open(2) is all that tells of it, and no request tells of that here.
+            if not view.errors_reach_reader:
+                self._views[self._add(f"proc/{name}", named_part(f"proc/{name}"))] = view
+        if with_cpu_folder:
+            self._add(_CPU_FOLDER, self._cpu_folder.root)
+
+    def sweep(self) -> bool:
+        """Close what is kept for containers and readers that have gone; tell if any is kept."""
+        self._pins.sweep()
+        kept = [self._observatory.sweep(), self._identifier.sweep()]
+        return any(kept)
+
+    def close(self) -> None:
+        """Close every file that is kept open between reads."""
+        self._observatory.close()
+        self._identifier.close()
+
+    def _add(self, path: str, part: NodeId) -> NodeId:
+        folder_path, _, name = path.rpartition("/")
+        folder = named_part(folder_path)
+        if folder not in self._folders:
+            self._folders[folder] = {}
+            self._add(folder_path, folder)
+        self._folders[folder][name] = part
+        self._parents[part] = folder
+        return part
+
+    def lookup(self, caller: Caller, parent: NodeId, name: bytes) -> Entry:
+        """See `Filesystem.lookup`.
+
+        A name stands for the same node whoever asks: what is mounted below a name that had
+        another node before, the kernel would take away (`d_invalidate()` in fs/dcache.c).
+        """
+        text = os.fsdecode(name)
+        if parent == ROOT:
+            return Entry(self._root_entry(text), _VALID_NS)
+        number, part = self._split(parent)
+        if is_sysfs_part(part):
+            entry = self._cpu_folder.lookup(part, text, self._visible(caller, number))
+            valid_ns = max(entry.entry_valid_ns, LIMITS_VALID_NS)
+            return Entry(self._sysfs_attributes(caller, number, entry.attributes), valid_ns)
+        child = self._folders.get(part, {}).get(text)
+        if child is None:
+            raise _no_entry(text)
+        return Entry(self.getattr(caller, join(number, child), None), _VALID_NS)
+
+    def getattr(self, caller: Caller, nodeid: NodeId, fh: FileHandle | None) -> Attributes:
+        """See `Filesystem.getattr`: of a file, the content is made anew here."""
+        del fh
+        if nodeid == ROOT:
+            return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
+        if nodeid in _LINKS:
+            return self._own_attributes(nodeid, stat.S_IFLNK | 0o777)
+        number, part = self._split(nodeid)
+        view = self._views.get(part)
+        if view is not None:
+            bare = Attributes(nodeid=nodeid, mode=stat.S_IFREG | view.mode)
+            valid_ns = LIMITS_VALID_NS if view.follows_limits else MOVING_VALID_NS
+            return self._file_attributes(caller, bare, valid_ns)
+        if part in self._folders:
+            return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
+        if part == self._cpu_folder.root:
+            return self._own_attributes(nodeid, stat.S_IFDIR | 0o755, nlink=2)
+        if is_sysfs_part(part):
+            found = self._cpu_folder.attributes(part, self._visible(caller, number))
+            return self._sysfs_attributes(caller, number, found)
+        raise _stale()
+
+    def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
+        """See `Filesystem.access`. The kernel checks modes itself (`default_permissions`)."""
+        if mask & os.W_OK:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def readlink(self, caller: Caller, nodeid: NodeId) -> bytes:
+        """See `Filesystem.readlink`: where the caller's own container is, or the live tree."""
+        if nodeid in _LINKS:
+            pin = self._pin_of(caller)
+            if pin is None:
+                self._on_outsider()
+            return f"{'..' if pin is None else pin.name}/{_LINKS[nodeid]}".encode()
+        number, part = self._split(nodeid)
+        if not is_sysfs_part(part):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return self._cpu_folder.readlink(part, self._visible(caller, number))
+
+    def open(self, caller: Caller, nodeid: NodeId, flags: int) -> NoReturn:
+        """See `Filesystem.open`. Never asked: the protocol layer has the kernel open by itself."""
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def read(
+        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+    ) -> bytes | memoryview:
+        """See `Filesystem.read`: of the content that the kernel has the attributes of."""
+        snapshot = self._snapshots.get(nodeid) or self._refresh(caller, nodeid)
+        return snapshot.content[offset : offset + size]
+
+    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+        """See `Filesystem.release`. Never asked."""
+
+    def opendir(self, caller: Caller, nodeid: NodeId) -> Opened:
+        """See `Filesystem.opendir`. Folders are listed anew at each READDIR."""
+        return Opened(FileHandle(0))
+
+    def readdir(
+        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, plus: bool
+    ) -> Iterable[DirEntry]:
+        """See `Filesystem.readdir`. Attributes are not given: they would cost a rendering each."""
+        if nodeid == ROOT:
+            return list(self._root_entries())[offset:]
+        number, part = self._split(nodeid)
+        if is_sysfs_part(part):
+            visible = self._visible(caller, number)
+            entries: Iterable[DirEntry] = self._cpu_folder.list(part, visible, offset, plus=False)
+        elif part in self._folders:
+            entries = list(self._own_entries(part))[offset:]
+        else:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return (dataclasses.replace(one, nodeid=join(number, one.nodeid)) for one in entries)
+
+    def releasedir(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+        """See `Filesystem.releasedir`."""
+
+    def statfs(self, caller: Caller, nodeid: NodeId) -> StatFs:
+        """See `Filesystem.statfs`: nothing is stored here."""
+        return StatFs()
+
+    def forget(self, nodeid: NodeId, nlookup: int) -> None:
+        """See `Filesystem.forget`: what the kernel has cached of the node is gone."""
+        self._snapshots.forget(nodeid)
+
+    def _split(self, nodeid: NodeId) -> tuple[int, NodeId]:
+        found = split(nodeid)
+        if found is None:
+            raise _stale()
+        return found
+
+    def _root_entry(self, name: str) -> Attributes:
+        link = _LINK_IDS.get(name)
+        if link is not None and name in self._folders[named_part("")]:
+            return self._own_attributes(link, stat.S_IFLNK | 0o777)
+        pin = self._pins.of_name(name)
+        if pin is None:
+            raise _no_entry(name)
+        nodeid = join(pin.number, named_part(""))
+        return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
+
+    def _root_entries(self) -> Iterator[DirEntry]:
+        """Yield the links alone: nobody learns the names of containers' folders here."""
+        yield DirEntry(ROOT, stat.S_IFDIR >> _TYPE_SHIFT, b".")
+        yield DirEntry(ROOT, stat.S_IFDIR >> _TYPE_SHIFT, b"..")
+        for name in self._folders[named_part("")]:
+            nodeid = _LINK_IDS[name]
+            yield DirEntry(nodeid, stat.S_IFLNK >> _TYPE_SHIFT, name.encode())
+
+    def _own_entries(self, part: NodeId) -> Iterator[DirEntry]:
+        folder, file = stat.S_IFDIR >> _TYPE_SHIFT, stat.S_IFREG >> _TYPE_SHIFT
+        yield DirEntry(part, folder, b".")
+        yield DirEntry(self._parents.get(part, part), folder, b"..")
+        for name, child in self._folders[part].items():
+            yield DirEntry(child, file if child in self._views else folder, os.fsencode(name))
+
+    def _own_attributes(self, nodeid: NodeId, mode: int, *, nlink: int = 1) -> Attributes:
+        return Attributes(
+            nodeid=nodeid, mode=mode, nlink=nlink, mtime_ns=self._made_at_ns, valid_ns=_VALID_NS
+        )
+
+    def _sysfs_attributes(self, caller: Caller, number: int, found: Attributes) -> Attributes:
+        """The attributes of what the host has in the CPU folder, `found` there."""
+        bare = found._replace(nodeid=join(number, found.nodeid))
+        if not stat.S_ISREG(found.mode):
+            return bare
+        return self._file_attributes(caller, bare, LIMITS_VALID_NS)
+
+    def _file_attributes(self, caller: Caller, bare: Attributes, valid_ns: int) -> Attributes:
+        """The attributes of a file with its content's size, and the time at which that changed."""
+        try:
+            snapshot = self._refresh(caller, bare.nodeid)
+        except OSError:
+            # Of a file that cannot be read there is no size. The kernel would take one of size 0
+            # for empty without asking; so it asks, and the reader gets the error.
+            return bare._replace(size_bytes=bare.blksize, valid_ns=0)
+        return bare._replace(
+            size_bytes=len(snapshot.content),
+            mtime_ns=snapshot.mtime_ns,
+            valid_ns=valid_ns if self._is_pinned(bare.nodeid) else 0,
+        )
+
+    def _refresh(self, caller: Caller, nodeid: NodeId) -> Snapshot:
+        return self._snapshots.update(nodeid, self._render(caller, nodeid))
+
+    def _render(self, caller: Caller, nodeid: NodeId) -> bytes:
+        number, part = self._split(nodeid)
+        view = self._views.get(part)
+        if view is not None:
+            return self._render_view(caller, number, view)
+        if not is_sysfs_part(part):
+            raise _stale()
+        visible = self._visible(caller, number)
+        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU)
+
+    def _render_view(self, caller: Caller, number: int, view: View) -> bytes:
+        """Of the container that is pinned; where that has gone, of the caller's, as the live tree.
+
+        Who still has its mounts has moved to another cgroup.
+        """
+        pin = self._pins.of_number(number)
+        if pin is not None:
+            content = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
+            if content is not None:
+                return content
+        return self._observatory.render(view, self._identifier.container_of(caller.pid))
+
+    def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
+        """The CPUs that are seen in the folder of container `number`."""
+        pin = self._pins.of_number(number)
+        if pin is not None:
+            found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
+            if found is not None:
+                return found
+        container = self._identifier.container_of(caller.pid)
+        return _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
+
+    def _is_pinned(self, nodeid: NodeId) -> bool:
+        """Tell whether all who read the node see the same."""
+        pin = self._pins.of_number(self._split(nodeid)[0])
+        if pin is None:
+            return False
+        found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
+        return found is not None
+
+    def _pin_of(self, caller: Caller) -> Pin | None:
+        container: Container | None = self._identifier.whole_container_of(caller.pid)
+        if container is None:
+            return None
+        try:
+            return self._pins.of_lifetime(container, self._observatory.lifetime(container))
+        except (OSError, ValueError):
+            return None
+
+
+def _no_entry(name: str) -> OSError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -1,0 +1,269 @@
+"""Proves: whose view each node of the pinned tree is, and when another content shows."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from procscope.containers.identity import Identifier
+from procscope.daemon.handlelayout import SlotClass
+from procscope.daemon.handles import HandleStore
+from procscope.daemon.pins import PinStore
+from procscope.fuse.filesystem import Caller, Entry, Filesystem, StatFs
+from procscope.ids import FileHandle, NodeId, Pid
+from procscope.observe.registry import VIEWS
+from procscope.tree.nodeids import ROOT
+from procscope.tree.pinned import LIMITS_VALID_NS, MOVING_VALID_NS, PinnedTree
+from procscope.tree.pinnedids import NUMBER_BITS, PinnedPaths, join, named_part, split
+from procscope.tree.snapshots import Snapshots
+from tests.unit.observe.fakehost import FakeHost
+from tests.unit.tree.fakesys import make_sys
+
+SMALL, LARGE = "ab" * 32, "cd" * 32
+HOST_PID, SMALL_PID, LARGE_PID, SERVICE_PID = 5, 10, 20, 30
+CPUINFO = "".join(f"processor\t: {cpu}\nflags\t\t: x\n\n" for cpu in range(4))
+SLOTS = (SlotClass(4096, 8), SlotClass(65536, 2))
+_CPUS = "sys/devices/system/cpu"
+NUMBERS = itertools.count(1)
+
+
+def caller(pid: int) -> Caller:
+    return Caller(Pid(pid), uid=0, gid=0, unique=next(NUMBERS))
+
+
+class Scene:
+    """A host with two containers and a service, and the tree."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.host = FakeHost(root / "host")
+        make_sys(self.host.sys)
+        (self.host.root / "proc/cpuinfo").write_text(CPUINFO)
+        self.host.add_container(SMALL, limit_bytes=64 << 20, quota="100000 100000")
+        self.host.add_container(LARGE, limit_bytes=512 << 20, quota="300000 100000")
+        self.host.add_container("some.service", limit_bytes=64 << 20, quota="100000 100000")
+        self.host.proc.add(HOST_PID)
+        self.host.proc.add(SMALL_PID, f"0::/{SMALL}\n")
+        self.host.proc.add(LARGE_PID, f"0::/{LARGE}\n")
+        self.host.proc.add(SERVICE_PID, "0::/some.service\n")
+        self.contents = HandleStore.create(1, SLOTS)
+        self.outsiders = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Be a new worker on the same memory and folders."""
+        self.contents.adopt_part(0)
+        self.observatory = self.host.observatory()
+        self.identifier = Identifier(self.host.proc.path)
+        self.tree = PinnedTree(
+            self.observatory,
+            self.identifier,
+            PinStore(str(self.root / "pins"), str(self.root / "records")),
+            self.contents,
+            VIEWS,
+            on_outsider=self._count,
+        )
+
+    def _count(self) -> None:
+        self.outsiders += 1
+
+    def close(self) -> None:
+        self.tree.close()
+        self.contents.close()
+
+    def link(self, name: str, pid: int) -> str:
+        nodeid = self.tree.lookup(caller(pid), ROOT, name.encode()).attributes.nodeid
+        return self.tree.readlink(caller(pid), nodeid).decode()
+
+    def lookup(self, path: str, owner: int = SMALL_PID, pid: int | None = None) -> Entry:
+        """Walk as `pid` to what `owner` finds at `path`."""
+        first, _, rest = path.partition("/")
+        nodeid, entry = ROOT, None
+        for name in [*self.link(first, owner).split("/"), *filter(None, rest.split("/"))]:
+            entry = self.tree.lookup(caller(pid or owner), nodeid, name.encode())
+            nodeid = entry.attributes.nodeid
+        assert entry is not None
+        return entry
+
+    def node(self, path: str, owner: int = SMALL_PID) -> NodeId:
+        return self.lookup(path, owner).attributes.nodeid
+
+    def read(self, nodeid: NodeId, pid: int) -> bytes:
+        return bytes(self.tree.read(caller(pid), nodeid, FileHandle(0), 0, 1 << 20))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.close()
+
+
+def total_kb(meminfo: bytes) -> int:
+    return int(meminfo.split()[1])
+
+
+def test_it_is_a_filesystem(scene: Scene) -> None:
+    filesystem: Filesystem = scene.tree
+    assert filesystem.statfs(caller(SMALL_PID), ROOT) == StatFs()
+
+
+def test_each_container_is_led_into_a_folder_of_its_own(scene: Scene) -> None:
+    small, large = scene.link("proc", SMALL_PID), scene.link("proc", LARGE_PID)
+    assert small != large
+    assert scene.link("sys", SMALL_PID) == small.replace("/proc", "/sys")
+    assert scene.link("proc", SMALL_PID) == small
+    assert scene.outsiders == 0
+
+
+@pytest.mark.parametrize("pid", [HOST_PID, SERVICE_PID, 0, 99])
+def test_who_is_in_no_container_is_led_to_the_live_tree(scene: Scene, pid: int) -> None:
+    assert scene.link("proc", pid) == "../proc"
+    assert scene.link("sys", pid) == "../sys"
+    assert scene.outsiders == 2
+
+
+def test_a_node_is_of_the_container_that_found_it_whoever_reads(scene: Scene) -> None:
+    for owner, kb in ((SMALL_PID, 64 << 10), (LARGE_PID, 512 << 10)):
+        node = scene.node("proc/meminfo", owner)
+        for reader in (SMALL_PID, LARGE_PID, HOST_PID, 0):
+            scene.tree.getattr(caller(reader), node, None)
+            assert total_kb(scene.read(node, reader)) == kb
+
+
+def test_a_name_is_the_same_node_whoever_asks(scene: Scene) -> None:
+    for path in ("proc/meminfo", "sys/devices/system/cpu/online"):
+        ids = {scene.lookup(path, SMALL_PID, pid).attributes.nodeid for pid in (10, 20, 5)}
+        assert len(ids) == 1
+
+
+def test_times_to_live(scene: Scene) -> None:
+    for path, valid_ns in (
+        ("proc/cpuinfo", LIMITS_VALID_NS),
+        ("proc/meminfo", MOVING_VALID_NS),
+        ("sys/devices/system/cpu/online", LIMITS_VALID_NS),
+    ):
+        assert scene.lookup(path).attributes.valid_ns == valid_ns
+
+
+def test_size_and_time_of_change_tell_of_another_content(scene: Scene) -> None:
+    node = scene.node("proc/cpuinfo")
+    first = scene.tree.getattr(caller(SMALL_PID), node, None)
+    assert first.size_bytes == len(scene.read(node, SMALL_PID))
+    assert scene.tree.getattr(caller(SMALL_PID), node, None) == first
+    before = scene.read(node, SMALL_PID)
+    (scene.host.cgroups / SMALL / "cpu.max").write_text("200000 100000\n")
+    scene.observatory.close()
+    assert scene.read(node, SMALL_PID) == before, "a READ changes nothing"
+    second = scene.tree.getattr(caller(SMALL_PID), node, None)
+    assert second.mtime_ns > first.mtime_ns
+    assert second.size_bytes == len(scene.read(node, SMALL_PID)) > first.size_bytes
+
+
+def test_a_new_worker_gives_out_what_the_last_one_had_begun(scene: Scene) -> None:
+    nodes = [scene.node(path) for path in ("proc/meminfo", "proc/cpuinfo", _CPUS)]
+    before = [(scene.tree.getattr(caller(10), n, None), n) for n in nodes[:2]]
+    contents = [scene.read(node, SMALL_PID) for node in nodes[:2]]
+    scene.tree.close()
+    scene.begin()
+    assert [scene.read(node, SMALL_PID) for node in nodes[:2]] == contents
+    assert scene.tree.getattr(caller(10), nodes[1], None).mtime_ns == before[1][0].mtime_ns
+    assert stat.S_ISDIR(scene.tree.getattr(caller(10), nodes[2], None).mode)
+
+
+def test_once_the_container_has_gone_the_reader_gets_its_own(scene: Scene) -> None:
+    node = scene.node("proc/meminfo")
+    for path in (scene.root / "pins").iterdir():
+        path.unlink()
+    scene.tree.close()
+    scene.begin()
+    for pid, kb in ((LARGE_PID, 512 << 10), (SMALL_PID, 64 << 10)):
+        attributes = scene.tree.getattr(caller(pid), node, None)
+        assert attributes.valid_ns == 0
+        assert total_kb(scene.read(node, pid)) == kb
+
+
+def test_what_is_not_there_is_enoent(scene: Scene) -> None:
+    name = scene.link("proc", SMALL_PID).partition("/")[0]
+    for wrong in (b"x", b"00000", name[:-1].encode() + b"x", name.encode() + b"0", b"\xff"):
+        with pytest.raises(FileNotFoundError):
+            scene.tree.lookup(caller(SMALL_PID), ROOT, wrong)
+    for path in ("proc/x", "proc/pressure", "sys/x", "sys/devices/system/cpu/cpu2"):
+        with pytest.raises(FileNotFoundError):
+            scene.lookup(path)
+
+
+def test_the_root_lists_the_links_alone(scene: Scene) -> None:
+    scene.link("proc", SMALL_PID)
+    found = scene.tree.readdir(caller(LARGE_PID), ROOT, FileHandle(0), 0, plus=False)
+    assert [entry.name for entry in found] == [b".", b"..", b"proc", b"sys"]
+
+
+def test_folders_list_what_their_container_sees(scene: Scene) -> None:
+    for owner, cpus in ((SMALL_PID, 1), (LARGE_PID, 3)):
+        node = scene.node("sys/devices/system/cpu", owner)
+        for pid in (SMALL_PID, LARGE_PID, HOST_PID):
+            found = scene.tree.readdir(caller(pid), node, FileHandle(0), 0, plus=False)
+            names = {entry.name.decode() for entry in found}
+            assert {f"cpu{cpu}" for cpu in range(cpus)} <= names
+            assert f"cpu{cpus}" not in names
+
+
+@pytest.mark.parametrize("nodeid", [NodeId(4), NodeId(1 << 61), NodeId(1 << 63 | 12345)])
+def test_an_unknown_node_is_stale(scene: Scene, nodeid: NodeId) -> None:
+    for call in (scene.tree.getattr, scene.tree.readdir):
+        with pytest.raises(OSError) as caught:
+            list(call(caller(10), nodeid, FileHandle(0), 0, False)) if call == (
+                scene.tree.readdir
+            ) else scene.tree.getattr(caller(10), nodeid, None)
+        assert caught.value.errno in (errno.ESTALE, errno.ENOTDIR)
+
+
+@given(st.integers(0, (1 << NUMBER_BITS) - 1), st.text(st.characters(codec="utf-8"), max_size=20))
+def test_a_node_leads_back_to_its_container(number: int, path: str) -> None:
+    for part in (named_part(path), PinnedPaths("/nowhere").nodeid(path)):
+        nodeid = join(number, part)
+        assert 0 < nodeid < 1 << 64
+        assert split(nodeid) == (number, part)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "online", "cpu0", "cpu8191/topology/core_id"),
+        *("cpufreq/policy0", "cpufreq/policy0/related_cpus", "cpufreq/policy8191/x"),
+        *("cpufreq/policy99999/x", "cpufreq/policyx", "cpufreq"),
+    ],
+)
+def test_a_path_below_the_cpus_is_found_again(tmp_path: Path, path: str) -> None:
+    target = tmp_path / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path:
+        target.touch()
+    nodeid = PinnedPaths(str(tmp_path)).nodeid(path)
+    assert PinnedPaths(str(tmp_path)).path(nodeid) == path
+    wanted = {"cpu0": 0, "cpu8191": 8191}.get(path.partition("/")[0])
+    assert PinnedPaths(str(tmp_path)).cpu(nodeid) == wanted
+
+
+def test_where_there_is_no_room_the_oldest_goes() -> None:
+    store = HandleStore.create(1, (SlotClass(16, 3),))
+    store.adopt_part(0)
+    snapshots = Snapshots(store)
+    for node in range(1, 10):
+        snapshots.update(NodeId(node), b"%d" % node)
+    assert [node for node in range(1, 10) if snapshots.get(NodeId(node))] == [7, 8, 9]
+    assert snapshots.update(NodeId(20), bytes(100)).content == bytes(100)
+    assert snapshots.get(NodeId(20)) is None
+    assert store.in_use() == 3
+    for node in (7, 8, 9):
+        snapshots.forget(NodeId(node))
+    assert store.in_use() == 0
+    store.close()
