@@ -15,7 +15,7 @@ from procscope.kubernetes.settings import Settings
 from tests.cluster.harness import Cluster
 from tests.integration.waiting import eventually
 from tests.unit.kubernetes.cases import ALL, CASES, DEFAULT, OTHER, STRICT, Case
-from tests.unit.kubernetes.objects import mount_paths
+from tests.unit.kubernetes.objects import mount_paths, pinned_paths
 
 NAME = "procscope-table"
 CLASSES = sorted({case.pod["spec"].get("runtimeClassName", "runc") for case in CASES})
@@ -125,3 +125,6 @@ def test_each_container_is_given_its_files(alone: Cluster, settings: Settings) -
         )
         stored = dry_run(alone, cases, names)
     assert {case.name: given(case, stored[case.name]) for case in cases} == expected
+    assert {case.name: pinned_paths(stored[case.name]["spec"]) for case in cases} == {
+        case.name: case.pinned_paths for case in cases
+    }

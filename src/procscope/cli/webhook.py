@@ -10,6 +10,7 @@ from procscope.errors import ProcscopeError
 from procscope.inject.docker import MOUNTABLE, mountable
 from procscope.kubernetes.settings import INJECT, POD_SECURITY_LEVELS, Settings
 from procscope.linux.address import Address
+from procscope.tree.sources import Pinned
 
 _DEFAULT = Settings()
 DESCRIPTION = f"""\
@@ -61,6 +62,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="for pods that do not choose, separated by commas (default "
         f"{','.join(_DEFAULT.files)})",
+    )
+    group.add_argument(
+        "--pinned",
+        choices=[which.value for which in Pinned],
+        default=_DEFAULT.pinned.value,
+        help="which of the files come from the pinned tree, for pods that do not choose "
+        "(default %(default)s)",
     )
     group.add_argument(
         "--mountpoint",
@@ -258,6 +266,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         mountpoint=args.mountpoint,
         files=_files(args.files),
+        pinned=Pinned(args.pinned),
         annotations=tuple(args.annotation or _DEFAULT.annotations),
         require_annotation=args.require_annotation == "true",
         excluded_namespaces=frozenset(args.exclude_namespace or _DEFAULT.excluded_namespaces),

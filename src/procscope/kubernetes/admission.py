@@ -121,12 +121,12 @@ def _new_pod(request: Request, settings: Settings, namespace: NamespaceFacts) ->
         )
     if not decision.wanted:
         return _Result(Outcome.NOT_ASKED)
-    injection = inject(pod.spec, choice.files, settings.mountpoint)
+    injection = inject(pod.spec, choice.files, settings.mountpoint, choice.pinned)
     operations = [*injection.operations, *_status(request.object, injection.status)]
     return _Result(
         Outcome.INJECTED if injection.operations else Outcome.UNCHANGED,
         operations=tuple(operations),
-        warnings=_about_files(choice),
+        warnings=_about_choice(choice),
     )
 
 
@@ -148,8 +148,11 @@ def _refused(
     return found
 
 
-def _about_files(choice: Choice) -> tuple[str, ...]:
-    return tuple(warning(f"no such file: {quoted(name)}") for name in choice.unknown)
+def _about_choice(choice: Choice) -> tuple[str, ...]:
+    problems = [f"no such file: {quoted(name)}" for name in choice.unknown]
+    if choice.problem:
+        problems.append(choice.problem)
+    return tuple(warning(problem) for problem in problems)
 
 
 def _status(pod: Mapping[str, Any], status: str) -> list[Operation]:
@@ -186,7 +189,7 @@ def _workload(request: Request, settings: Settings, namespace: NamespaceFacts) -
     if decision.explicit and refused is not None:
         warnings = (warning(f"pods will not be injected: {refused.message}"),)
     elif decision.explicit and decision.wanted:
-        warnings = _about_files(choice)
+        warnings = _about_choice(choice)
     return _Result(
         Outcome.CARRIED if carried.operations else Outcome.UNCHANGED,
         operations=tuple(carried.operations),

@@ -11,17 +11,19 @@ Only "true" and "false" are words. Any other value means no, since it may have b
 answered with a warning. What a workload says is carried to the pods' annotations (`workloads`).
 
 The files are those of the annotation `procscope.io/files` of the pod, else of its namespace, else
-those of the settings.
+those of the settings. Which of them come from the pinned tree says `procscope.io/pinned` likewise;
+a value that is no word means none, which is always right, and is answered with a warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from procscope.inject.docker import MOUNTABLE, mountable
-from procscope.kubernetes.settings import FILES, INJECT, NamespaceFacts, Settings
+from procscope.kubernetes.settings import FILES, INJECT, PINNED, NamespaceFacts, Settings
 from procscope.kubernetes.words import quoted
+from procscope.tree.sources import Pinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`files` as in MOUNTABLE, each once, in its order; `unknown` are names of no file."""
+    """`files` as in MOUNTABLE, each once, in its order; `unknown` are names of no file.
+
+    `problem` says why it was not understood what is to be `pinned`.
+    """
 
     files: tuple[str, ...]
     unknown: tuple[str, ...] = ()
+    pinned: Pinned = Pinned.NONE
+    problem: str = ""
 
 
 def decide(
@@ -54,12 +61,22 @@ def decide(
 
 
 def choose(annotations: Mapping[str, str], namespace: NamespaceFacts, settings: Settings) -> Choice:
-    """Which files the pod gets. An annotation that names nothing at all counts as absent."""
-    for source in (annotations, namespace.annotations):
+    """Which files the pod gets, from where. An annotation of no word at all counts as absent."""
+    sources = (annotations, namespace.annotations)
+    chosen = _chosen(settings.files)
+    for source in sources:
         names = [name.strip() for name in source.get(FILES, "").split(",") if name.strip()]
         if names:
-            return _chosen(names)
-    return _chosen(settings.files)
+            chosen = _chosen(names)
+            break
+    words = [word for source in sources if (word := source.get(PINNED, "").strip())]
+    if not words:
+        return replace(chosen, pinned=settings.pinned)
+    try:
+        return replace(chosen, pinned=Pinned(words[0]))
+    except ValueError:
+        known = ", ".join(f'"{which.value}"' for which in Pinned)
+        return replace(chosen, problem=f"{PINNED} is {quoted(words[0])}, none of {known}")
 
 
 def _said(value: str, where: str, *, explicit: bool) -> Decision:

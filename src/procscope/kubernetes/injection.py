@@ -11,6 +11,7 @@ from procscope.kubernetes import mounts
 from procscope.kubernetes.patches import Operation, append
 from procscope.kubernetes.raw import tables, text
 from procscope.kubernetes.settings import STATUS
+from procscope.tree.sources import Pinned
 
 _CONTAINERS: Final = ("initContainers", "containers")
 """Sidecars are init containers that are restarted always."""
@@ -48,7 +49,12 @@ class _Added:
     own: list[str]
 
 
-def inject(spec: Mapping[str, Any], files: Iterable[str], mountpoint: str) -> Injection:
+def inject(
+    spec: Mapping[str, Any],
+    files: Iterable[str],
+    mountpoint: str,
+    pinned: Pinned = Pinned.NONE,
+) -> Injection:
     """Mount `files` into all ordinary and init containers of a new pod. Raises MalformedError."""
     volumes = tables(spec, "volumes")
     names: dict[str, str] = {}
@@ -69,7 +75,7 @@ def inject(spec: Mapping[str, Any], files: Iterable[str], mountpoint: str) -> In
             if added.own:
                 own[text(container, "name")] = added.own
     new = [
-        {"name": name, "hostPath": mounts.host_path(file, mountpoint)}
+        {"name": name, "hostPath": mounts.host_path(file, mountpoint, pinned)}
         for file, name in missing.items()
         if file in given
     ]

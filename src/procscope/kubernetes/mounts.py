@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from procscope.inject.docker import CPU_FOLDER
 from procscope.kubernetes.raw import table, tables, text
+from procscope.tree.sources import Pinned
 
 _MOUNT_LISTS: Final = (("volumeMounts", "mountPath"), ("volumeDevices", "devicePath"))
 
@@ -29,13 +30,13 @@ def volume_name(file: str) -> str:
     return "procscope-" + file.replace("/", "-")
 
 
-def host_path(file: str, mountpoint: str) -> dict[str, str]:
-    """The source of a file's volume.
+def host_path(file: str, mountpoint: str, pinned: Pinned = Pinned.NONE) -> dict[str, str]:
+    """The source of a file's volume; `pinned` says which files come from the pinned tree.
 
     With a type, since without one the runtime makes an empty directory where nothing is served.
     """
     kind = "Directory" if file == CPU_FOLDER else "File"
-    return {"path": f"{mountpoint}/{file}", "type": kind}
+    return {"path": f"{mountpoint}/{pinned.source(file)}", "type": kind}
 
 
 def mount_path(file: str) -> str:
@@ -44,11 +45,14 @@ def mount_path(file: str) -> str:
 
 
 def existing_volume(volumes: Sequence[Mapping[str, Any]], file: str, mountpoint: str) -> str | None:
-    """The name of the pod's volume that is this file, None if it has none. See `raw`."""
-    source = host_path(file, mountpoint)
+    """The name of the pod's volume that is this file, of whichever tree; None if it has none.
+
+    See `raw`.
+    """
+    sources = [host_path(file, mountpoint, pinned) for pinned in (Pinned.NONE, Pinned.ALL)]
     for volume in volumes:
         found = table(volume, "hostPath")
-        if found.get("path") == source["path"] and found.get("type") == source["type"]:
+        if {key: found.get(key) for key in ("path", "type")} in sources:
             return text(volume, "name")
     return None
 

@@ -5,7 +5,8 @@ files there are and what is in a mount's way are the rules of `decision`, `refus
 written in CEL and made from the same `Settings`. What a policy cannot do, and the webhook can:
 
 - warn the person at kubectl: a pod that cannot be injected just is not, without a status. An
-  unknown name in `procscope.io/files` is left out in silence;
+  unknown name in `procscope.io/files` is left out in silence, an unknown word in
+  `procscope.io/pinned` means none;
 - carry annotations from a workload: they have to be on the template of the pods;
 - tell which containers keep mounts of their own, or leave out a volume that none of them uses;
 - give its volume another name where a pod has one of that name: the file is left out then;
@@ -30,7 +31,8 @@ from procscope.kubernetes.refusals import (
     POD_SECURITY_LABEL,
     glob_expression,
 )
-from procscope.kubernetes.settings import FILES, INJECT, STATUS, Settings
+from procscope.kubernetes.settings import FILES, INJECT, PINNED, STATUS, Settings
+from procscope.tree.sources import Pinned
 
 API_VERSION: Final = "admissionregistration.k8s.io/v1"
 
@@ -124,7 +126,7 @@ def _conditions(settings: Settings) -> dict[str, str]:
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    inject, files = _cel(INJECT), _cel(FILES)
+    inject, files, pinned = _cel(INJECT), _cel(FILES), _cel(PINNED)
     level = (
         f"variables.labels[?{_cel(POD_SECURITY_LABEL)}]"
         f".orValue({_cel(settings.default_pod_security_level)}) == 'privileged'"
@@ -160,10 +162,20 @@ def _variables(settings: Settings) -> dict[str, str]:
             " ? variables.named[0].exists(n, n.matches(f.pattern))"
             f" : f.file in {_cel(settings.files)})"
         ),
+        "said": (
+            f"[variables.annotations[?{pinned}].orValue(''),"
+            f" namespaceObject.metadata.?annotations[?{pinned}].orValue('')]"
+            ".map(s, s.trim()).filter(s, s != '')"
+        ),
+        "pinned": (
+            f"variables.said.size() == 0 ? {_cel(settings.pinned.value)}"
+            f" : variables.said[0] in {_cel([which.value for which in Pinned])}"
+            f" ? variables.said[0] : {_cel(Pinned.NONE.value)}"
+        ),
         "files": (
             "variables.wanted ? variables.chosen.filter(f,"
             " !object.spec.?volumes.orValue([]).exists(v, v.name == f.volume"
-            " && !(v.?hostPath.?path.orValue('') == f.source"
+            " && !(v.?hostPath.?path.orValue('') == f[variables.pinned]"
             " && v.?hostPath.?type.orValue('') == f.type))) : []"
         ),
     }
@@ -171,13 +183,14 @@ def _variables(settings: Settings) -> dict[str, str]:
 
 def _row(file: str, settings: Settings) -> dict[str, str]:
     name = re.escape(file.removeprefix("proc/"))
-    source = mounts.host_path(file, settings.mountpoint)
+    sources = {which: mounts.host_path(file, settings.mountpoint, which) for which in Pinned}
     return {
         "file": file,
         "pattern": f"^/*(?:proc/)?{name}/*$" if file.startswith("proc/") else f"^/*{name}/*$",
         "volume": mounts.volume_name(file),
-        "source": source["path"],
-        "type": source["type"],
+        # By what is pinned, where the file comes from.
+        **{which.value: source["path"] for which, source in sources.items()},
+        "type": sources[Pinned.NONE]["type"],
         "target": mounts.mount_path(file),
     }
 
@@ -192,7 +205,7 @@ variables.files.size() == 0 ? Object{{}} : Object{{
   spec: Object.spec{{
     volumes: variables.files.map(f, Object.spec.volumes{{
       name: f.volume,
-      hostPath: Object.spec.volumes.hostPath{{path: f.source, type: f.type}}
+      hostPath: Object.spec.volumes.hostPath{{path: f[variables.pinned], type: f.type}}
     }})
   }}
 }}"""

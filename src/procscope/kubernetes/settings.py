@@ -16,11 +16,14 @@ from typing import Final
 
 from procscope.errors import ProcscopeError
 from procscope.inject.docker import DEFAULT_FILES, MOUNTABLE
+from procscope.tree.sources import Pinned
 
 INJECT: Final = "procscope.io/inject"
 """Annotation of pods and workloads, label of namespaces: "true" or "false"."""
 FILES: Final = "procscope.io/files"
 """Annotation of pods, workloads and namespaces: the files, separated by commas."""
+PINNED: Final = "procscope.io/pinned"
+"""Annotation of pods, workloads and namespaces: what comes from the pinned tree (`Pinned`)."""
 STATUS: Final = "procscope.io/status"
 """Annotation that admission leaves on the pod: what became of it."""
 CARRIED: Final = "procscope.io/carried"
@@ -43,6 +46,8 @@ class Settings:
         where the agent serves on each node; the hostPath volumes point below it.
     `files`
         what a pod gets that does not choose by itself (`procscope.inject.docker.MOUNTABLE` is all).
+    `pinned`
+        which of the files come from the pinned tree, for a pod that does not choose by itself.
     `annotations`
         more names for `procscope.io/inject`, the first one that is there decides;
         `procscope.io/inject` itself always comes before them.
@@ -66,6 +71,7 @@ class Settings:
 
     mountpoint: str = "/var/lib/procscope/mount"
     files: tuple[str, ...] = DEFAULT_FILES
+    pinned: Pinned = Pinned.LIMITS
     annotations: tuple[str, ...] = ("initializer.kubernetes.io/lxcfs",)
     require_annotation: bool = True
     excluded_namespaces: frozenset[str] = frozenset({"kube-system"})

@@ -1,7 +1,7 @@
 """Annotations of a workload are carried to the template of its pods, and taken away again.
 
-The template's own annotations win, for the annotations that opt in and out as one, and for the
-files. For a CronJob those on its Job template come before those on itself.
+The template's own annotations win, for the annotations that opt in and out as one, for the files,
+and for what is pinned. For a CronJob those on its Job template come before those on itself.
 
 What is carried is noted in `procscope.io/carried` on the template, a JSON object of names and
 values. So an annotation that is later changed on the workload, or taken away, is changed or taken
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from procscope.kubernetes.patches import Operation, remove, set_keys
 from procscope.kubernetes.raw import flag, table, tables, texts
-from procscope.kubernetes.settings import CARRIED, FILES, Settings
+from procscope.kubernetes.settings import CARRIED, FILES, PINNED, Settings
 
 _TEMPLATE: Final = ("spec", "template")
 TEMPLATES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
@@ -67,7 +67,7 @@ def carry(kind: tuple[str, str], workload: Mapping[str, Any], settings: Settings
     """How the template's annotations are to be changed. Raises MalformedError."""
     metadata = table(template(kind, workload), "metadata")
     present = texts(metadata, "annotations")
-    groups = (settings.inject_annotations, (FILES,))
+    groups = (settings.inject_annotations, (FILES,), (PINNED,))
     noted = _noted(present)
     # What somebody has changed since it was carried is the template's own.
     ours = {

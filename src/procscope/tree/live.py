@@ -40,8 +40,7 @@ _CPU_FOLDER = "sys/devices/system/cpu"
 _SELF = "self"
 _EVERY_CPU = cast("Collection[CpuId]", range(1 << 16))
 """What a reader on the host sees, CPUs that are offline included."""
-_DT_DIR = stat.S_IFDIR >> 12
-_DT_REG = stat.S_IFREG >> 12
+_TYPE_SHIFT = 12
 
 
 class _Asked(NamedTuple):
@@ -76,15 +75,14 @@ class LiveTree:
         self._asked: _Asked | None = None
         self._views: dict[NodeId, View] = {}
         self._folders: dict[NodeId, dict[str, NodeId]] = {named_nodeid(""): {}}
+        self._links: dict[NodeId, str] = {}
         self._parents: dict[NodeId, NodeId] = {}
         for name, view in views.items():
             self._views[self._add(f"proc/{name}", named_nodeid(f"proc/{name}"))] = view
         if with_cpu_folder:
             self._add(_CPU_FOLDER, self._cpu_folder.root)
         if with_self:
-            # Another tree is mounted there. Its id never changes, or the kernel would take that
-            # mount away at the next walk (d_invalidate() in fs/dcache.c).
-            self._folders[self._add(_SELF, named_nodeid(_SELF))] = {}
+            self._add_self()
 
     def sweep(self) -> bool:
         """Close what is kept for containers and readers that have gone; tell if any is kept."""
@@ -106,6 +104,18 @@ class LiveTree:
         self._folders[folder][name] = nodeid
         self._parents[nodeid] = folder
         return nodeid
+
+    def _add_self(self) -> None:
+        """Add the folder on which the pinned tree is mounted.
+
+        Its id never changes, or the kernel would take that mount away at the next walk
+        (d_invalidate() in fs/dcache.c). Below the mount, and seen while there is none, are links
+        to this tree: a path into the pinned one leads to the file whatever becomes of it.
+        """
+        self._folders[self._add(_SELF, named_nodeid(_SELF))] = {}
+        for name in [name for name in self._folders[named_nodeid("")] if name != _SELF]:
+            path = f"{_SELF}/{name}"
+            self._links[self._add(path, named_nodeid(path))] = f"../{name}"
 
     def lookup(self, caller: Caller, parent: NodeId, name: bytes) -> Entry:
         """See `Filesystem.lookup`."""
@@ -129,6 +139,8 @@ class LiveTree:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
         if nodeid == self._cpu_folder.root:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o755, nlink=2)
+        if nodeid in self._links:
+            return self._own_attributes(nodeid, stat.S_IFLNK | 0o777, nlink=1)
         if is_sysfs(nodeid):
             return self._cpu_folder.attributes(nodeid, self._visible(caller))
         raise _stale()
@@ -139,6 +151,8 @@ class LiveTree:
 
     def readlink(self, caller: Caller, nodeid: NodeId) -> bytes:
         """See `Filesystem.readlink`."""
+        if nodeid in self._links:
+            return self._links[nodeid].encode()
         if not is_sysfs(nodeid):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return self._cpu_folder.readlink(nodeid, self._visible(caller))
@@ -185,7 +199,7 @@ class LiveTree:
         """See `Filesystem.readdir`."""
         if is_sysfs(nodeid):
             return self._cpu_folder.list(nodeid, self._visible(caller), offset, plus=plus)
-        if nodeid in self._views:
+        if nodeid in self._views or nodeid in self._links:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if nodeid not in self._folders:
             raise _stale()
@@ -202,14 +216,20 @@ class LiveTree:
         """See `Filesystem.forget`: node ids are computed, none is held."""
 
     def _own_entries(self, caller: Caller, nodeid: NodeId, *, plus: bool) -> Iterator[DirEntry]:
-        yield DirEntry(nodeid, _DT_DIR, b".")
-        yield DirEntry(self._parents.get(nodeid, nodeid), _DT_DIR, b"..")
+        folder = stat.S_IFDIR >> _TYPE_SHIFT
+        yield DirEntry(nodeid, folder, b".")
+        yield DirEntry(self._parents.get(nodeid, nodeid), folder, b"..")
         for name, child in self._folders[nodeid].items():
             is_view = child in self._views
             entry: Entry | None = None
             if plus:
                 entry = Entry(self.getattr(caller, child, None), _name_valid_ns(is_view))
-            yield DirEntry(child, _DT_REG if is_view else _DT_DIR, os.fsencode(name), entry)
+            yield DirEntry(child, self._file_type(child), os.fsencode(name), entry)
+
+    def _file_type(self, nodeid: NodeId) -> int:
+        if nodeid in self._views:
+            return stat.S_IFREG >> _TYPE_SHIFT
+        return (stat.S_IFLNK if nodeid in self._links else stat.S_IFDIR) >> _TYPE_SHIFT
 
     def _mode(self, caller: Caller, nodeid: NodeId) -> int:
         view = self._views.get(nodeid)

@@ -26,6 +26,9 @@ class Pinned(Enum):
 
 
 def available(mountpoint: str, wanted: Pinned) -> Pinned:
-    """Return `wanted`, or NONE where no pinned tree is mounted."""
+    """Return `wanted`, or NONE where the daemon, if there is one, knows of no pinned tree.
+
+    Where one has none mounted, the same paths lead to its live tree.
+    """
     links = (os.path.join(mountpoint, PINNED_FOLDER, name) for name in ("proc", "sys"))
     return wanted if any(os.path.islink(link) for link in links) else Pinned.NONE

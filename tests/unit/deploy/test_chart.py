@@ -102,6 +102,7 @@ def test_one_scenario_or_another_changes_every_value() -> None:
         ("injection.requireAnnotation", "false"),
         ("injection.files", ["passwd"]),
         ("injection.files", "meminfo"),
+        ("injection.pinned", "some"),
         ("injection.annotations", ["not a name"]),
         ("injection.excludedNamespaces", ["Kube_System"]),
         ("injection.excludedNamespaces", []),
@@ -133,6 +134,7 @@ def test_nonsense_is_refused(path: str, value: object) -> None:
 def test_the_default_values_are_the_programs_defaults() -> None:
     injection, settings = values()["injection"], Settings()
     assert values()["mountpoint"] == settings.mountpoint
+    assert injection["pinned"] == settings.pinned.value
     assert tuple(injection["annotations"]) == settings.annotations
     assert injection["requireAnnotation"] is settings.require_annotation
     assert frozenset(injection["excludedNamespaces"]) == settings.excluded_namespaces

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from procscope.inject.docker import DEFAULT_FILES
 from procscope.kubernetes.settings import Settings
+from procscope.tree.sources import Pinned
 from tests.unit.kubernetes.objects import OPT_IN, container, pod
 
 EVERY: Final = tuple("/" + file for file in DEFAULT_FILES)
@@ -17,6 +18,7 @@ ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 INJECT: Final = "procscope.io/inject"
 LXCFS: Final = "initializer.kubernetes.io/lxcfs"
 FILES: Final = "procscope.io/files"
+PINNED: Final = "procscope.io/pinned"
 
 DEFAULT: Final = Settings()
 ALL: Final = Settings(require_annotation=False)
@@ -26,6 +28,7 @@ STRICT: Final = Settings(
 OTHER: Final = Settings(
     mountpoint="/srv/views",
     files=("proc/slabinfo", "proc/stat"),
+    pinned=Pinned.NONE,
     annotations=("example.com/views", "views"),
     sandboxed_runtime_classes=("vm.*",),
     allow_user_namespaces=True,
@@ -43,6 +46,15 @@ class Case:
     namespace: str = "shop"
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    pinned: Pinned | None = None
+    """What comes from the pinned tree; None: what the settings say."""
+
+    @property
+    def pinned_paths(self) -> set[str]:
+        """Where files of the pinned tree are mounted."""
+        pinned = self.settings.pinned if self.pinned is None else self.pinned
+        paths = {path for given in self.given.values() for path in given}
+        return {path for path in paths if pinned.source(path[1:]) != path[1:]}
 
 
 def _spec(name: str, given: Sequence[str], settings: Settings = DEFAULT, **spec: object) -> Case:
@@ -61,6 +73,14 @@ def _asked(
     return Case(
         name, pod(asked), {"web": given}, settings, namespace, labels or {}, annotations or {}
     )
+
+
+def _pinning(
+    name: str, pinned: Pinned, asked: dict[str, str], annotations: dict[str, str] | None = None
+) -> Case:
+    given = ("/proc/cpuinfo", "/proc/stat", *CPU)
+    chosen = {**OPT_IN, FILES: "cpuinfo,stat,sys/devices/system/cpu", **asked}
+    return Case(name, pod(chosen), {"web": given}, annotations=annotations or {}, pinned=pinned)
 
 
 def _mounting(name: str, given: Sequence[str], *paths: str) -> Case:
@@ -144,6 +164,14 @@ CASES: Final = [
         {**OPT_IN, FILES: "swaps"},
         annotations={FILES: "stat"},
     ),
+    # From where.
+    _pinning("what follows the limits is pinned", Pinned.LIMITS, {}),
+    _pinning("everything pinned", Pinned.ALL, {PINNED: "all"}),
+    _pinning("nothing pinned", Pinned.NONE, {PINNED: " none "}),
+    _pinning("a word for pinning that there is not", Pinned.NONE, {PINNED: "ALL"}),
+    _pinning("no word for pinning", Pinned.ALL, {PINNED: " "}, {PINNED: "all"}),
+    _pinning("pinning, by the namespace", Pinned.NONE, {}, {PINNED: "none"}),
+    _pinning("pinning, the pod first", Pinned.LIMITS, {PINNED: "limits"}, {PINNED: "all"}),
     # What is in the way.
     _mounting("a file of its own", tuple(p for p in EVERY if p != "/proc/stat"), "/proc/stat"),
     _mounting("a needless slash", tuple(p for p in EVERY if p != "/proc/stat"), "/proc/stat/"),

@@ -96,5 +96,17 @@ def warnings(verdict: Verdict) -> list[str]:
     return found
 
 
+def pinned_paths(spec: dict[str, Any]) -> set[str]:
+    """Where a pod mounts what comes from the pinned tree."""
+    pinned = {
+        volume["name"]
+        for volume in spec.get("volumes") or []
+        if "/self/" in (volume.get("hostPath") or {}).get("path", "")
+    }
+    containers = [*(spec.get("initContainers") or []), *spec["containers"]]
+    mounts = [mount for one in containers for mount in one.get("volumeMounts") or []]
+    return {mount["mountPath"] for mount in mounts if mount["name"] in pinned}
+
+
 def mount_paths(of: dict[str, Any]) -> list[str]:
     return [mount["mountPath"] for mount in of.get("volumeMounts") or []]

@@ -14,6 +14,7 @@ from procscope.kubernetes import assembly
 from procscope.kubernetes.assembly import CertificatePaths, Options, OwnCertificates
 from procscope.kubernetes.settings import Settings
 from procscope.linux.address import Address
+from procscope.tree.sources import Pinned
 
 
 @pytest.fixture
@@ -75,12 +76,13 @@ def test_options_become_settings(ran: list[Options]) -> None:
         "--files meminfo,/proc/cpuinfo/,sys/devices/system/cpu --mountpoint /mnt "
         "--exclude-namespace kube-system --exclude-namespace procscope "
         "--sandboxed-runtime-class vm* --default-pod-security-level baseline "
-        "--pod-security-exempt * --allow-user-namespaces"
+        "--pod-security-exempt * --allow-user-namespaces --pinned none"
     )
     assert main(words(arguments)) == 0
     assert ran[0].settings == Settings(
         mountpoint="/mnt",
         files=("proc/meminfo", "proc/cpuinfo", "sys/devices/system/cpu"),
+        pinned=Pinned.NONE,
         annotations=("a.example/x", "b.example/y"),
         require_annotation=False,
         excluded_namespaces=frozenset(("kube-system", "procscope")),

@@ -53,7 +53,7 @@ def test_the_volumes_are_host_paths_with_a_type() -> None:
         "type": "File",
     }
     assert volumes["procscope-sys-devices-system-cpu"] == {
-        "path": "/var/lib/procscope/mount/sys/devices/system/cpu",
+        "path": "/var/lib/procscope/mount/self/sys/devices/system/cpu",
         "type": "Directory",
     }
     assert len(volumes) == len(DEFAULT_FILES)
@@ -180,6 +180,25 @@ def test_a_volume_of_the_same_source_is_used() -> None:
     after = patched_pod(created)["spec"]
     assert after["volumes"] == created["spec"]["volumes"]
     assert after["containers"][0]["volumeMounts"][0]["name"] == "mine"
+
+
+@pytest.mark.parametrize("folder", ["", "self/"])
+def test_a_volume_of_the_other_tree_is_used_too(folder: str) -> None:
+    """Whoever has put it there, or was asked before with other settings, has chosen."""
+    source = {"path": f"/var/lib/procscope/mount/{folder}proc/cpuinfo", "type": "File"}
+    asked = {**OPT_IN, "procscope.io/files": "cpuinfo"}
+    created = pod(asked, volumes=[{"name": "mine", "hostPath": source}])
+    after = patched_pod(created)["spec"]
+    assert after["volumes"] == created["spec"]["volumes"]
+    assert after["containers"][0]["volumeMounts"][0]["name"] == "mine"
+
+
+def test_a_word_for_pinning_that_there_is_not_is_named() -> None:
+    verdict = admit_pod(pod({**OPT_IN, "procscope.io/pinned": "yes"}))
+    assert verdict.outcome is Outcome.INJECTED
+    assert warnings(verdict) == [
+        'procscope: procscope.io/pinned is "yes", none of "none", "limits", "all"'
+    ]
 
 
 def test_a_volume_of_the_same_path_that_makes_folders_is_not_used() -> None:

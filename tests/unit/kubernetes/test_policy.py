@@ -94,7 +94,9 @@ def test_files_are_named_as_for_the_webhook(name: str) -> None:
 def test_the_files_come_from_the_mountpoint() -> None:
     rows = {row["file"]: row for row in served(OTHER)}
     assert set(rows) == set(MOUNTABLE)
-    assert rows["proc/stat"]["source"] == "/srv/views/proc/stat"
+    assert {rows["proc/stat"][word] for word in ("none", "limits")} == {"/srv/views/proc/stat"}
+    assert rows["proc/stat"]["all"] == "/srv/views/self/proc/stat"
+    assert rows["proc/cpuinfo"]["limits"] == "/srv/views/self/proc/cpuinfo"
     assert rows["proc/stat"]["volume"] == "procscope-proc-stat"
     assert rows["sys/devices/system/cpu"]["type"] == "Directory"
 

@@ -23,6 +23,7 @@ from tests.unit.kubernetes.objects import (
 LXCFS = "initializer.kubernetes.io/lxcfs"
 INJECT = "procscope.io/inject"
 FILES = "procscope.io/files"
+PINNED = "procscope.io/pinned"
 CARRIED = "procscope.io/carried"
 DEPLOYMENTS = ("apps", "deployments")
 KINDS = [
@@ -96,6 +97,18 @@ def test_the_templates_own_annotation_wins(own: dict[str, str]) -> None:
 def test_files_and_opting_in_are_carried_apart() -> None:
     assert carried(deployment({FILES: "stat"}, OPT_IN)) == {**OPT_IN, FILES: "stat"}
     assert carried(deployment(OPT_IN, {FILES: "stat"})) == {**OPT_IN, FILES: "stat"}
+
+
+def test_what_is_pinned_is_carried_apart_too() -> None:
+    assert carried(deployment({PINNED: "all"}, {**OPT_IN, FILES: "stat"})) == {
+        **OPT_IN,
+        FILES: "stat",
+        PINNED: "all",
+    }
+    assert carried(deployment({**OPT_IN, PINNED: "all"}, {PINNED: "none"})) == {
+        **OPT_IN,
+        PINNED: "none",
+    }
 
 
 def test_nothing_to_carry() -> None:

@@ -151,8 +151,24 @@ def test_the_folder_of_the_pinned_tree_has_one_id_for_all_times(scene: Scene) ->
         scene.observatory, scene.identifier, scene.contents, VIEWS, with_self=True
     )
     assert scene.node("self", SMALL_PID) == scene.node("self", HOST_PID) == 0x200000E74AB22B20
-    assert [entry.name for entry in scene.list("self")] == [b".", b".."]
     assert b"self" in {entry.name for entry in scene.list("")}
+
+
+def test_below_the_pinned_tree_are_links_to_this_one(scene: Scene) -> None:
+    """Whoever was told a path into the pinned tree finds the file also while there is none."""
+    scene.tree = LiveTree(
+        scene.observatory, scene.identifier, scene.contents, VIEWS, with_self=True
+    )
+    entries = {entry.name: entry.type for entry in scene.list("self")}
+    assert entries.keys() == {b".", b"..", b"proc", b"sys"}
+    link = stat.S_IFLNK >> 12
+    assert entries[b"proc"] == entries[b"sys"] == link
+    for name in ("proc", "sys"):
+        nodeid = scene.node(f"self/{name}")
+        assert stat.S_ISLNK(scene.tree.getattr(caller(HOST_PID), nodeid, None).mode)
+        assert scene.tree.readlink(caller(HOST_PID), nodeid) == f"../{name}".encode()
+        with pytest.raises(NotADirectoryError):
+            scene.tree.readdir(caller(HOST_PID), nodeid, FileHandle(0), 0, plus=False)
 
 
 def test_a_name_of_any_bytes_is_enoent(scene: Scene) -> None:
