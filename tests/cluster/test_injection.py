@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
@@ -25,6 +26,7 @@ ALL_PATHS = {
     *(f"/proc/{name}" for name in ("stat", "swaps", "uptime")),
     "/sys/devices/system/cpu",
 }
+MOUNT = "/var/lib/procscope/mount"
 SLEEP = ("sleep", "1000")
 
 
@@ -163,6 +165,58 @@ def test_a_resize_in_place_is_seen(chart: Cluster, namespace: str) -> None:
         out, _ = seen.communicate(timeout=60)
     print(f"a resize was seen {time.monotonic() - start_s:.2f} s after it was accepted")
     assert out == b"seen\n"
+
+
+PINNED_ROOT = re.compile(r"/[0-9a-f]{5}-[0-9a-f]{32}/")
+CPUINFO, MEMINFO, CPUS = "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu"
+
+
+def pinned_files(cluster: Cluster, name: str, namespace: str) -> set[str]:
+    """What a pod's container has from the pinned tree, by its mount table."""
+    table = cluster.exec(name, "cat", "/proc/self/mountinfo", namespace=namespace)
+    mounts = [line.split() for line in table.splitlines()]
+    return {words[4] for words in mounts if PINNED_ROOT.match(words[3])}
+
+
+def cpus_seen(cluster: Cluster, name: str, namespace: str) -> tuple[int, str]:
+    """How many a pod sees in `cpuinfo`, and which are online."""
+    count = cluster.exec(name, "grep", "-c", "^processor", CPUINFO, namespace=namespace)
+    online = cluster.exec(name, "cat", f"{CPUS}/online", namespace=namespace)
+    return int(count), online.strip()
+
+
+def test_each_container_has_its_own_of_what_is_pinned(chart: Cluster, namespace: str) -> None:
+    """The runtime mounts it from inside the container; a subPath the kubelet, from the host."""
+    limits = {"small": ("64Mi", "500m"), "large": ("128Mi", "2")}
+    asked = {"limits": {CPUINFO, CPUS}, "all": ALL_PATHS, "none": set[str](), "no word": set()}
+    expected = {}
+    for word, files in asked.items():
+        for size, (memory, cpu) in limits.items():
+            name = f"{size}-{word.replace(' ', '-')}"
+            expected[name] = files
+            resources = {
+                "limits": {"memory": memory, "cpu": cpu},
+                "requests": {"memory": "32Mi", "cpu": "10m"},
+            }
+            one = container("main", *SLEEP, resources=resources)
+            chart.apply(pod(name, {**INJECT, "procscope.io/pinned": word}, [one]), "-n", namespace)
+    by_hand = container("main", *SLEEP)
+    by_hand["volumeMounts"] = [
+        {"name": "views", "mountPath": CPUINFO, "subPath": "self/proc/cpuinfo"}
+    ]
+    views = {"name": "views", "hostPath": {"path": MOUNT, "type": "Directory"}}
+    chart.apply(pod("by-hand", {}, [by_hand], volumes=[views]), "-n", namespace)
+    ready(chart, "by-hand", namespace)
+    assert pinned_files(chart, "by-hand", namespace) == set()
+    assert chart.exec("by-hand", "grep", "-c", "^processor", CPUINFO, namespace=namespace) == "1\n"
+
+    for name in expected:
+        ready(chart, name, namespace)
+    for name, files in expected.items():
+        assert pinned_files(chart, name, namespace) == files
+        small = name.startswith("small")
+        assert cpus_seen(chart, name, namespace) == ((1, "0") if small else (2, "0-1"))
+        assert chart.total_kb(name, namespace=namespace) == (64 if small else 128) * 1024
 
 
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
