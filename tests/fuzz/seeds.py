@@ -21,6 +21,7 @@ from procscope.observe.loadblock import LoadBlock
 from procscope.views.loadavg import Load
 from tests.fuzz.checks import joined
 from tests.fuzz.hosttexts import LEDGER
+from tests.fuzz.pinnedtree import pin_text
 from tests.unit.containers.fakeproc import stat_line
 from tests.unit.fuse.memory import init_request, request, state
 
@@ -51,6 +52,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
         "request": bodies,
         "trace": bodies,
         "live-tree": (*bodies, *_walks()),
+        "pinned-tree": (*bodies, *_walks()),
+        "pin": (pin_text(), (1 << 63 | 5 << 45 | 9).to_bytes(8, "little")),
         "init": tuple(bytes(init_request(minor=minor)) for minor in (12, 22, 36, 45)),
         "connection-state": (state().to_json().encode(),),
         "estate-state": (EstateState("/m", "/s", "0:9", state()).to_json().encode(),),

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.fuzz import hosttexts, keeping, livetree, parsers, plans, requests, sharedslots, stored
+from tests.fuzz import (
+    hosttexts,
+    keeping,
+    livetree,
+    parsers,
+    pinnedtree,
+    plans,
+    requests,
+    sharedslots,
+    stored,
+)
 
 CORPUS = Path(__file__).parent / "corpus"
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "request": requests.request,
     "live-tree": livetree.live_tree,
+    "pinned-tree": pinnedtree.pinned_tree,
+    "pin": pinnedtree.pin,
     "trace": requests.trace,
     "init": requests.init,
     "connection-state": requests.connection_state,

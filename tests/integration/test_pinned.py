@@ -299,6 +299,7 @@ def test_who_is_in_no_container_is_led_to_the_live_tree(served: Daemon, mount: P
         assert meminfo_of(text.decode())["MemTotal"] == 64 << 10
     assert served.status()["pinned"]["outsiders"] >= before + 2
     assert "walked from no container" in served.command("status").stdout
+    assert "was led from the pinned tree to the live one" in served.log()
 
 
 def test_a_service_of_the_host_is_no_container(mount: Path) -> None:

@@ -51,7 +51,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"workers     {workers or 'none'}; {status['deaths']} processes had to be replaced",
         f"keeper      {'none' if keeper is None else 'pid ' + str(keeper['pid'])}",
         f"containers  {status['containers']} known",
-        f"pinned tree {_pinned(status['pinned'])}",
+        f"pinned tree {_pinned(status.get('pinned'))}",
     ]
 
 

@@ -20,12 +20,14 @@ from procscope.daemon.board import Board
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.groups import Groups
 from procscope.daemon.handles import HandleStore
+from procscope.daemon.outsiders import Outsiders
 from procscope.daemon.pins import PinStore
 from procscope.daemon.slots import WorkerSlots
 from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
 from procscope.fuse.trace import Tracer
+from procscope.ids import Pid
 from procscope.linux import syscalls
 from procscope.observe.host import HostFiles
 from procscope.observe.observatory import Fallback, Observatory
@@ -91,7 +93,7 @@ def run_worker(
             NoPins() if as_host else PinStore(config.pins_directory, config.records_directory),
             budget,
             on_fallback,
-            None if board is None else board.count_outsider,
+            None if board is None else Outsiders(config.proc, board.count_outsider).note,
         )
     else:
         tree = make_tree(config, hierarchies, handles, identifier, budget, on_fallback)
@@ -190,7 +192,7 @@ def make_pinned_tree(
     pins: Pins,
     budget: FileBudget | None = None,
     on_fallback: Callable[[Fallback], None] | None = None,
-    on_outsider: Callable[[], None] | None = None,
+    on_outsider: Callable[[Pid], None] | None = None,
 ) -> PinnedTree:
     """Return the pinned tree, with the contents of `handles`, whose part must be adopted."""
     budget = FileBudget() if budget is None else budget
@@ -201,7 +203,7 @@ def make_pinned_tree(
         handles,
         config.views,
         with_cpu_folder=config.with_cpu_folder,
-        on_outsider=on_outsider or (lambda: None),
+        on_outsider=on_outsider or (lambda pid: None),
     )
 
 

@@ -21,7 +21,7 @@ from typing import Final, NoReturn, cast
 from procscope.containers.container import Container
 from procscope.containers.identity import WholeContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
-from procscope.ids import CpuId, FileHandle, NodeId
+from procscope.ids import CpuId, FileHandle, NodeId, Pid
 from procscope.observe.observatory import Observatory
 from procscope.observe.registry import View
 from procscope.tree.cpufolder import CpuFolder
@@ -42,8 +42,9 @@ _EVERY_CPU: Final = cast("Collection[CpuId]", range(1 << 16))
 _TYPE_SHIFT: Final = 12
 
 
-def _nothing() -> None:
+def _nothing(pid: Pid) -> None:
     """Count nothing."""
+    del pid
 
 
 class PinnedTree:
@@ -58,9 +59,9 @@ class PinnedTree:
         views: Mapping[str, View],
         *,
         with_cpu_folder: bool = True,
-        on_outsider: Callable[[], None] = _nothing,
+        on_outsider: Callable[[Pid], None] = _nothing,
     ) -> None:
-        """`on_outsider` is called for each path that is walked from no container."""
+        """`on_outsider` is called with each who walks a path from no container."""
         self._observatory = observatory
         self._identifier = identifier
         self._pins = pins
@@ -150,7 +151,7 @@ class PinnedTree:
         if nodeid in _LINKS:
             pin = self._pin_of(caller)
             if pin is None:
-                self._on_outsider()
+                self._on_outsider(caller.pid)
             return f"{'..' if pin is None else pin.name}/{_LINKS[nodeid]}".encode()
         number, part = self._split(nodeid)
         if not is_sysfs_part(part):

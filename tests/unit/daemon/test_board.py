@@ -47,4 +47,6 @@ def test_counts_add_up(board: Board, other: Board) -> None:
     board.count_given_back(2)
     for worker in (0, 1, 1, 63, 64):
         board.count_fallback(worker)
+    board.count_outsider()
     assert (other.healed_files, other.given_back_files, other.fallbacks) == (7, 2, 5)
+    assert other.outsiders == 1

@@ -71,7 +71,8 @@ class Scene:
             on_outsider=self._count,
         )
 
-    def _count(self) -> None:
+    def _count(self, pid: Pid) -> None:
+        assert pid in (HOST_PID, SERVICE_PID, 0, 4321)
         self.outsiders += 1
 
     def close(self) -> None:

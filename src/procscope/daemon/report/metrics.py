@@ -57,6 +57,18 @@ def collect(version: str, *, ready: bool, status: Mapping[str, object] | None) -
     found.append(
         Metric("procscope_keeper_connected", "Whether a keeper holds the descriptors.", connected)
     )
+    pinned = status.get("pinned")
+    found.append(
+        Metric("procscope_pinned_serving", "Whether there is a pinned tree.", pinned is not None)
+    )
+    if isinstance(pinned, Mapping):
+        found.append(
+            Metric(
+                "procscope_pinned_outside_lookups_total",
+                "Paths into the pinned tree that were walked from no container.",
+                int(pinned["outsiders"]),
+            )
+        )
     for name, key, help_ in _OF_STATUS:
         value = status.get(key)
         if isinstance(value, (int, float)):

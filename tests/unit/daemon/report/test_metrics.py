@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ STATUS: dict[str, object] = {
     "healed_files": 8,
     "given_back_files": 0,
     "fallbacks": 1,
+    "pinned": {"outsiders": 9},
 }
 _LINE = re.compile(r'[a-z_]+(\{[a-z_]+="(\\.|[^"\\\n])*"\})? -?[0-9.e+-]+')
 
@@ -39,7 +41,17 @@ def test_while_it_serves() -> None:
         "healed_files_total": 8,
         "given_back_files_total": 0,
         "fallbacks_total": 1,
+        "pinned_serving": 1,
+        "pinned_outside_lookups_total": 9,
     }
+
+
+@pytest.mark.parametrize("pinned", [{"pinned": None}, {}])
+def test_without_a_pinned_tree(pinned: dict[str, object]) -> None:
+    status = {key: value for key, value in STATUS.items() if key != "pinned"} | pinned
+    told = values(collect("1.2", ready=True, status=status))
+    assert told["pinned_serving"] == 0
+    assert "pinned_outside_lookups_total" not in told
 
 
 def test_on_standby_nothing_is_told_of_another_agent() -> None:
