@@ -26,6 +26,7 @@ PROGRAMS = (
         "ls",
         "seq",
         "grep",
+        "busybox",
     ),
     *("free", "top", "uptime", "vmstat", "mpstat", "iostat", "lscpu", "htop", "timeout"),
 )

@@ -1,8 +1,7 @@
-"""Who walks into the pinned tree from no container: counted, and told of once for each program.
+"""Who walks into the pinned tree from no container: counted, and warned of once for each program.
 
-Programs that only look, as `dockerd` and the kubelet do before a container starts, are among them,
-and nothing is amiss then. A runtime that mounts from there is amiss only in speed: it was led to
-the live tree.
+It was led to the live tree: what it mounts from there is right, only slower. Engines look at each
+path themselves before a runtime mounts it from inside; that is counted, and nothing to warn of.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ _log = logging.getLogger(__name__)
 _MOST_PROGRAMS = 16
 """Anybody can start programs of many names; each is told of once."""
 _MOST_NAME_BYTES = 64
+_ENGINES = frozenset(f"'{name}'" for name in ("containerd", "crio", "dockerd", "kubelet", "podman"))
 
 
 class Outsiders:
@@ -33,7 +33,7 @@ class Outsiders:
         if len(self._told) >= _MOST_PROGRAMS:
             return
         name = self._name(pid)
-        if name not in self._told:
+        if name not in _ENGINES and name not in self._told:
             self._told.add(name)
             _log.warning(
                 "%s, in no container, was led from the pinned tree to the live one, which is right "
