@@ -79,8 +79,9 @@ class Reader:
     def account(self) -> Account:
         """What it has seen up to now."""
         said = self._cluster.exec(self._name, "cat", ACCOUNT, namespace=self._namespace)
-        *figures, totals_kb, cpus, example = json.loads(said)
-        return Account(*figures, tuple(totals_kb), tuple(cpus), example)
+        reads, failed, slowest_s, last_failed_s, totals_kb, cpus, example = json.loads(said)
+        totals, seen = tuple(totals_kb), tuple(cpus)
+        return Account(reads, failed, slowest_s, last_failed_s, totals, seen, example)
 
     def wait_for(self, reads: int, timeout_s: float = 60.0) -> Account:
         """Wait until it has made so many reads more."""

@@ -59,7 +59,10 @@ def served(mountpoint: str) -> Iterator[None]:
             _remove_run_directory()
     if daemon.returncode != 0 or "Traceback" in said:
         raise AssertionError(f"the daemon ended with {daemon.returncode} and said:\n{said}")
-    troubles = [line for line in said.splitlines() if " WARNING " in line or " ERROR " in line]
+    # A test that walks into the pinned tree from the host is told so.
+    own = f"{Path('/proc/self/comm').read_text().strip()!r}, in no container, was led"
+    lines = [line for line in said.splitlines() if own not in line]
+    troubles = [line for line in lines if " WARNING " in line or " ERROR " in line]
     if troubles:
         raise AssertionError("the daemon was not well:\n" + "\n".join(troubles))
 
