@@ -31,6 +31,9 @@ def _files(options: argparse.Namespace, folder: Path) -> _Report:
     paces = [
         files.Pace("hot", options.reads, 0),
         files.Pace("cold", options.cold_reads, options.pause_usec),
+        files.Pace(
+            "expired", options.expired_reads, options.expired_pause_usec, files.FOLLOW_LIMITS
+        ),
     ]
     results, memory = files.measure(folder, paces, options.rounds, options.files, _others(options))
     rows = files.figures(results)
@@ -96,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--reads", type=int, default=400, help="in a hot block")
     one.add_argument("--cold-reads", type=int, default=60, help="in a cold block")
     one.add_argument("--pause-usec", type=int, default=7000, help="before each cold read")
+    one.add_argument("--expired-reads", type=int, default=10, help="in an expired block")
+    one.add_argument(
+        "--expired-pause-usec", type=int, default=120_000, help="before each expired read"
+    )
     one.add_argument("--files", type=_list, default=files.FILES)
     _add_also(one)
     one = commands.add_parser("scale", parents=[common], help="1 to 4,000 containers")

@@ -19,6 +19,8 @@ from bench.figures import NOTHING, number, percentile, ratio_of_rounds, table
 from bench.readers import Readers, compile_reader, started
 
 FILES = ("meminfo", "stat", "cpuinfo", "uptime", "loadavg", "diskstats", "swaps", "online")
+FOLLOW_LIMITS = ("cpuinfo", "online")
+"""What the pinned tree lets the kernel keep for 0.1 s."""
 CPU_FOLDER = "sys/devices/system/cpu"
 VIEWS = "views"
 """The folder in which containers mount what they read."""
@@ -49,6 +51,8 @@ class Pace:
     name: str
     reads: int
     pause_usec: int
+    files: tuple[str, ...] = FILES
+    """What is read at this pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def measure(
         check_that_limits_show(readers, trees, limits)
         for round_ in range(rounds):
             for pace in paces:
-                for file in files:
+                for file in [file for file in files if file in pace.files]:
                     for tree in trees if round_ % 2 == 0 else reversed(trees):
                         blocks = results.setdefault((file, pace.name, tree.name), Blocks())
                         _measure_block(readers, tree, file, pace, blocks)

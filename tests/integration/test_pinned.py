@@ -127,6 +127,11 @@ def at_once(path: str, size: int) -> bytes:
         os.close(fd)
 
 
+def link(path: str) -> str:
+    """Where a link leads the process that follows it."""
+    return os.readlink(path)
+
+
 def shell(command: Sequence[str]) -> bytes:
     """Run a program to its end."""
     return subprocess.run(command, check=True, capture_output=True).stdout
@@ -280,7 +285,7 @@ def test_a_cgroup_made_anew_at_the_same_path_is_another_container(mount: Path) -
         with container(memory_bytes=size, path=path) as group, pinned(mount, group, ALL) as one:
             found = meminfo_of(one.call(agents.read, MEMINFO).decode())
             assert found["MemTotal"] == size >> 10
-            names.append(one.call(os.readlink, str(mount / "self/proc")))
+            names.append(one.call(link, str(mount / "self/proc")))
     assert names[0] != names[1]
 
 
@@ -305,15 +310,15 @@ def test_who_is_in_no_container_is_led_to_the_live_tree(served: Daemon, mount: P
 def test_a_service_of_the_host_is_no_container(mount: Path) -> None:
     """A runtime's own cgroup is not what it starts containers for."""
     with container(path="/procscope-test.service") as group, agent(group) as one:
-        assert one.call(os.readlink, str(mount / "self/proc")) == "../proc"
+        assert one.call(link, str(mount / "self/proc")) == "../proc"
 
 
 def test_nobody_finds_the_folder_of_another_container(mount: Path) -> None:
     with container() as first, container() as second, agent(first) as one, agent(second) as other:
-        name = one.call(os.readlink, str(mount / "self/proc")).partition("/")[0]
+        name = one.call(link, str(mount / "self/proc")).partition("/")[0]
         assert re.fullmatch(r"[0-9a-f]{5}-[0-9a-f]{32}", name)
-        assert one.call(os.readlink, str(mount / "self/sys")) == f"{name}/sys"
-        assert other.call(os.readlink, str(mount / "self/proc")) != f"{name}/proc"
+        assert one.call(link, str(mount / "self/sys")) == f"{name}/sys"
+        assert other.call(link, str(mount / "self/proc")) != f"{name}/proc"
         assert sorted(other.call(os.listdir, str(mount / "self"))) == ["proc", "sys"]
         guess = f"{name[:6]}{'0' * 32}"
         for wrong in (guess, name[:5], name.upper(), "00000", "..0"):
