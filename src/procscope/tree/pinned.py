@@ -28,7 +28,7 @@ from procscope.tree.cpufolder import CpuFolder
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
 from procscope.tree.pins import Pin, Pins
-from procscope.tree.snapshots import Snapshot, Snapshots, SnapshotStore
+from procscope.tree.snapshots import Snapshots, SnapshotStore
 
 LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
@@ -166,7 +166,10 @@ class PinnedTree:
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """See `Filesystem.read`: of the content that the kernel has the attributes of."""
-        snapshot = self._snapshots.get(nodeid) or self._refresh(caller, nodeid)
+        snapshot = self._snapshots.get(nodeid)
+        if snapshot is None:
+            content, _ = self._render(caller, nodeid)
+            snapshot = self._snapshots.update(nodeid, content)
         return snapshot.content[offset : offset + size]
 
     def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
@@ -249,7 +252,8 @@ class PinnedTree:
     def _file_attributes(self, caller: Caller, bare: Attributes, valid_ns: int) -> Attributes:
         """The attributes of a file with its content's size, and the time at which that changed."""
         try:
-            snapshot = self._refresh(caller, bare.nodeid)
+            content, is_pinned = self._render(caller, bare.nodeid)
+            snapshot = self._snapshots.update(bare.nodeid, content)
         except OSError:
             # Of a file that cannot be read there is no size. The kernel would take one of size 0
             # for empty without asking; so it asks, and the reader gets the error.
@@ -257,23 +261,21 @@ class PinnedTree:
         return bare._replace(
             size_bytes=len(snapshot.content),
             mtime_ns=snapshot.mtime_ns,
-            valid_ns=valid_ns if self._is_pinned(bare.nodeid) else 0,
+            valid_ns=valid_ns if is_pinned else 0,
         )
 
-    def _refresh(self, caller: Caller, nodeid: NodeId) -> Snapshot:
-        return self._snapshots.update(nodeid, self._render(caller, nodeid))
-
-    def _render(self, caller: Caller, nodeid: NodeId) -> bytes:
+    def _render(self, caller: Caller, nodeid: NodeId) -> tuple[bytes, bool]:
+        """Return the content of a file, and whether all who read it see the same."""
         number, part = self._split(nodeid)
         view = self._views.get(part)
         if view is not None:
             return self._render_view(caller, number, view)
         if not is_sysfs_part(part):
             raise _stale()
-        visible = self._visible(caller, number)
-        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU)
+        visible, is_pinned = self._visible_to(caller, number)
+        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU), is_pinned
 
-    def _render_view(self, caller: Caller, number: int, view: View) -> bytes:
+    def _render_view(self, caller: Caller, number: int, view: View) -> tuple[bytes, bool]:
         """Of the container that is pinned; where that has gone, of the caller's, as the live tree.
 
         Who still has its mounts has moved to another cgroup.
@@ -282,26 +284,24 @@ class PinnedTree:
         if pin is not None:
             content = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
             if content is not None:
-                return content
-        return self._observatory.render(view, self._identifier.container_of(caller.pid))
+                return content, True
+        return self._observatory.render(view, self._identifier.container_of(caller.pid)), False
 
     def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
         """The CPUs that are seen in the folder of container `number`."""
+        return self._visible_to(caller, number)[0]
+
+    def _visible_to(self, caller: Caller, number: int) -> tuple[Collection[CpuId], bool]:
+        """The same, and whether everybody sees them."""
         pin = self._pins.of_number(number)
         if pin is not None:
             found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
             if found is not None:
-                return found
+                return found, True
         container = self._identifier.container_of(caller.pid)
-        return _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
-
-    def _is_pinned(self, nodeid: NodeId) -> bool:
-        """Tell whether all who read the node see the same."""
-        pin = self._pins.of_number(self._split(nodeid)[0])
-        if pin is None:
-            return False
-        found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
-        return found is not None
+        if container is None:
+            return _EVERY_CPU, False
+        return self._observatory.visible_cpus(container), False
 
     def _pin_of(self, caller: Caller) -> Pin | None:
         container: Container | None = self._identifier.whole_container_of(caller.pid)
