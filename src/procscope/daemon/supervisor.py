@@ -28,16 +28,13 @@ from procscope.daemon.state import prepare_state
 from procscope.daemon.takeover import end_service, mount_again, mount_anew, take_over
 from procscope.daemon.watch import LOOK_EVERY_S
 from procscope.errors import ExitCode, ProcscopeError
-from procscope.inject.model import Source
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.observe.records import RecordStore
 
 _log = logging.getLogger(__name__)
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
-LOCK = "lock"
 _HEALING_S = 5.0
-_REPLY, _CONTROL = "reply", "control"
+LOCK, _REPLY, _CONTROL = "lock", "reply", "control"
 
 
 class Supervisor:
@@ -81,7 +78,8 @@ class Supervisor:
             self._kept.let_go_of_useless()
             self._kept.prepare()
         self._estate = estate or self._mount_anew()
-        self._pinned = PinnedMount(config, self._inherited, self._children, self._start_pinned)
+        start = partial(self._start_workers, pinned=True)
+        self._pinned = PinnedMount(config, self._inherited, self._children, start)
 
     def _mount_anew(self) -> Estate:
         try:
@@ -143,14 +141,13 @@ class Supervisor:
         self._kept.close()
 
     def _start_children(self) -> None:
-        crew = Crew(self._config, self._estate, self._hierarchies, self._board)
-        crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
+        self._start_workers(self._estate)
         if self._pinned.start():
             self._kept.keep(self._descriptors)
         self._start_sampler()
 
-    def _start_pinned(self, estate: Estate) -> None:
-        crew = Crew(self._config, estate, self._hierarchies, self._board, pinned=True)
+    def _start_workers(self, estate: Estate, *, pinned: bool = False) -> None:
+        crew = Crew(self._config, estate, self._hierarchies, self._board, pinned=pinned)
         crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
 
     def _start_sampler(self) -> None:
@@ -165,13 +162,9 @@ class Supervisor:
             # an upgrade has put in its place.
             from procscope.daemon import healing
 
-            run = partial(healing.heal, self._config, self._source(), self._board)
+            source = healing.source_of(self._config, self._estate.state.device, self._pinned.device)
+            run = partial(healing.heal, self._config, source, self._board)
             self._children.start(Child("healer", run, once=True))
-
-    def _source(self) -> Source:
-        from procscope.daemon import healing
-
-        return healing.source_of(self._config, self._estate.state.device, self._pinned.device)
 
     def _announce(self) -> None:
         config = self._config
@@ -223,10 +216,9 @@ class Supervisor:
         changed = self._mounts.have_changed()
         if self._config.yields and changed and not self._is_mounted():
             self._mount_again()
-        if self._pinned.look_after(changed):
+        if renewed := self._pinned.look_after(changed):
             self._kept.keep(self._descriptors)
-            self._to_heal = True
-        if self._to_heal:
+        if renewed or self._to_heal:
             self._start_healer()
         return True
 
@@ -406,7 +398,8 @@ class Supervisor:
             from procscope.daemon import healing
 
             fuse_fds = [fd for name, fd in self._descriptors.items() if name.startswith(FUSE)]
-            healing.take_away(self._config, self._source(), fuse_fds)
+            source = healing.source_of(self._config, self._estate.state.device, self._pinned.device)
+            healing.take_away(self._config, source, fuse_fds)
         self._children.stop()
         readiness.remove_descriptors(self._descriptors)
         end_service(self._config, self._estate, self._pinned.estate, self._kept.keeper)
