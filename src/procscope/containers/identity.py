@@ -151,7 +151,7 @@ class Identifier:
         A service of the host, such as the runtime itself, has a cgroup too, and is in none.
         """
         container = self.container_of(pid)
-        answer = self._answers.get(pid)
+        answer = self._recent.get(pid)
         return container if answer is not None and answer.is_whole else None
 
     def sweep(self) -> bool:
