@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--rounds", type=int, default=7)
     one.add_argument("--reads", type=int, default=400, help="in a hot block")
     one.add_argument("--cold-reads", type=int, default=60, help="in a cold block")
-    one.add_argument("--pause-usec", type=int, default=7000, help="before each cold read")
+    one.add_argument("--pause-usec", type=int, default=15_000, help="before each cold read")
     one.add_argument("--expired-reads", type=int, default=10, help="in an expired block")
     one.add_argument(
         "--expired-pause-usec", type=int, default=120_000, help="before each expired read"
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--counts", type=_counts, default=(1, 10, 100, 1000, 4000))
     one.add_argument("--threads", type=int, default=10, help="in each container")
     one.add_argument("--idle", type=float, default=20.0, help="seconds without a read")
-    one.add_argument("--pause-usec", type=int, default=6000, help="before each read")
+    one.add_argument("--pause-usec", type=int, default=12_000, help="before each read")
     _add_src(one)
     one = commands.add_parser("throughput", parents=[common], help="containers that read at once")
     one.add_argument("--containers", type=int, default=8)

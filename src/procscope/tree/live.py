@@ -28,7 +28,7 @@ from procscope.tree.nodeids import is_sysfs, named_nodeid
 
 _VALID_NS = 3600 * 1_000_000_000
 """The mount's own names and their attributes never change while it is mounted."""
-REUSE_NS = 3_000_000
+REUSE_NS = NS_PER_TICK
 """How old a rendering for a container may be when it is given out once more."""
 _ONE_CALL_NS = 1_000_000
 """A process cannot end, and its pid be another's, in this time; that takes a wrap of all pids."""

@@ -115,8 +115,8 @@ def imported(code: str) -> set[str]:
     [
         (["--version"], set[str]()),
         (["--help"], set[str]()),
-        (["docker-args"], {"inject"}),
-        (["docker-args", "--help"], {"inject"}),
+        (["docker-args"], {"inject", "tree"}),
+        (["docker-args", "--help"], {"inject", "tree"}),
     ],
     ids=" ".join,
 )
