@@ -338,6 +338,19 @@ class TestHealing:
             assert one.namespace not in {result.namespace for result in again}
             assert one.mounts() == healed
 
+    def test_one_that_cannot_be_entered_now_is_tried_again(
+        self, mine: Daemon, reader: Agent
+    ) -> None:
+        with box(f"mount --bind {mine.mountpoint}{MEMINFO} {MEMINFO}\n") as one:
+            mine.kill()
+            with open(f"/proc/{one.pid}/ns/mnt") as namespace:
+                fcntl.flock(namespace, fcntl.LOCK_EX)
+                mine.start()
+                eventually(lambda: "has locked its mount namespace" in mine.log(), 10)
+            path = one.path(MEMINFO)
+            eventually(lambda: reader.call(agents.errno_of, agents.read, path) not in GONE, 10)
+            assert memory_kb(one, reader) == 100 << 10
+
     def test_stacked_dead_views_are_all_taken_away(
         self, mine: Daemon, served: Daemon, host: Agent, reader: Agent
     ) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterable
 
 from procscope.daemon.board import Board
@@ -29,6 +30,9 @@ from procscope.linux.processes import has_ended
 _log = logging.getLogger(__name__)
 _DETACHED = "detached.json"
 _DETACHING_S = 60.0
+_PAUSES_S = (0.25, 1.0, 4.0)
+"""Before another try for those that could not be helped: one that is being stopped, say, or that
+does not answer in time because its host has much else to do."""
 
 
 def source_of(config: ServeConfig, device: str, pinned_device: str = "") -> Source:
@@ -48,23 +52,35 @@ def source_of(config: ServeConfig, device: str, pinned_device: str = "") -> Sour
 def heal(config: ServeConfig, source: Source, board: Board | None = None) -> None:
     """Replace every dead mount, and attach again what the last planned stop took away.
 
-    How many files that were is counted on `board`.
+    How many files that were is counted on `board`. Where a dead mount could not be replaced, that
+    is tried a few times more.
     """
     try:
-        healed = heal_all(source, proc=config.proc)
-        files = _report("attached again", healed, (Outcome.REPLACED, Outcome.ATTACHED))
+        is_done = _heal_dead(config, source, board)
         again = reattach(_what_was_taken_away(config), source, proc=config.proc)
         given_back = _report("given back", again, (Outcome.REPLACED, Outcome.ATTACHED))
         if board is not None:
-            board.count_healed(files)
             board.count_given_back(given_back)
-    except (ProcscopeError, OSError) as error:
-        _log.error("containers are not looked after: %s", error)
-    else:
         # On a disk that cannot be written it stays, and is given back once more: that changes
         # nothing where the files are there already.
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(config.state_directory, _DETACHED))
+        for pause_s in _PAUSES_S:
+            if is_done:
+                break
+            time.sleep(pause_s)
+            is_done = _heal_dead(config, source, board)
+    except (ProcscopeError, OSError) as error:
+        _log.error("containers are not looked after: %s", error)
+
+
+def _heal_dead(config: ServeConfig, source: Source, board: Board | None) -> bool:
+    """Replace dead mounts; tell whether none is left."""
+    healed = heal_all(source, proc=config.proc)
+    files = _report("attached again", healed, (Outcome.REPLACED, Outcome.ATTACHED))
+    if board is not None:
+        board.count_healed(files)
+    return not any(any(_problems(result)) for result in healed)
 
 
 def take_away(config: ServeConfig, source: Source, fuse_fds: Iterable[int] = ()) -> None:

@@ -30,7 +30,6 @@ class MountNamespace:
 
     inode: int
     pids: tuple[int, ...]
-    """Lowest first: its init, as a rule."""
 
 
 def host_namespaces(proc: str = "/proc") -> frozenset[int]:
@@ -48,7 +47,7 @@ def find_namespaces(proc: str = "/proc") -> tuple[MountNamespace, ...]:
     """Return every mount namespace that a process is in, but for the host's. Raises OSError."""
     hosts = host_namespaces(proc)
     found: dict[int, list[int]] = {}
-    for pid in sorted(int(name) for name in os.listdir(proc) if name.isdecimal()):
+    for pid in (int(name) for name in os.listdir(proc) if name.isdecimal()):
         inode = _namespace_of(pid, proc)
         if inode is not None and inode not in hosts:
             found.setdefault(inode, []).append(pid)
@@ -61,17 +60,21 @@ def look_into(
     """Return a process of a namespace and the mounts it sees; None where all have ended.
 
     One whose root is the namespace's own is preferred: one that has called chroot(2) sees less.
+    Then the oldest, its init as a rule: a young one may have ended before it is entered. Pids do
+    not tell which that is, once their numbers have begun anew.
     """
+    processes = [one for pid in namespace.pids if (one := identity_of(pid, proc)) is not None]
+    processes.sort(key=lambda process: (process.start_ticks, process.pid))
     for only_whole in (True, False):
-        for pid in namespace.pids:
+        for process in processes:
             try:
-                if only_whole and os.readlink(f"{proc}/{pid}/root") != "/":
+                if only_whole and os.readlink(f"{proc}/{process.pid}/root") != "/":
                     continue
-                mounts = read_mountinfo(proc, str(pid))
+                mounts = read_mountinfo(proc, str(process.pid))
             except OSError:
                 continue
-            process = identity_of(pid, proc)
-            if process is not None and _namespace_of(pid, proc) == namespace.inode:
+            is_still_there = _namespace_of(process.pid, proc) == namespace.inode
+            if is_still_there and identity_of(process.pid, proc) == process:
                 return process, mounts
     return None
 
