@@ -7,6 +7,7 @@ read by one process in one container.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ KERNEL, LXCFS, LIVE, PINNED = "kernel", "lxcfs", "live", "pinned"
 _MOUNTED = {"online": "cpu"}
 """What is mounted as part of a folder."""
 _WARM_UP_READS = 5
+_STARTING_S = 5.5
 HEAD = (
     "file",
     "pace",
@@ -111,12 +113,16 @@ def trees_of(
     return trees
 
 
-def check_that_limits_show(readers: Readers, trees: Sequence[Tree], limits: Limits) -> None:
-    """End the program where a tree gives a container the host's memory: it would be no match."""
+def make_ready(readers: Readers, trees: Sequence[Tree], limits: Limits) -> None:
+    """Check that each daemon shows the limits; wait until no container is being started any more.
+
+    Of one that is, the kernel may keep nothing from the pinned tree.
+    """
     for tree in trees:
         line = readers.first_line(tree.path("meminfo"))
         if tree.daemon is not None and int(line.split()[1]) << 10 != limits.memory_bytes:
             raise SystemExit(f"bench: {tree.name} does not show the container's limit: {line}")
+    time.sleep(_STARTING_S)
 
 
 def measure(
@@ -139,7 +145,7 @@ def measure(
             for target, source in tree.binds({*files, "meminfo"}).items()
         }
         readers = stack.enter_context(started(program, folder / VIEWS, cgroups, binds))
-        check_that_limits_show(readers, trees, limits)
+        make_ready(readers, trees, limits)
         for round_ in range(rounds):
             for pace in paces:
                 for file in [file for file in files if file in pace.files]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.cgroups import Limits, containers
 from bench.figures import NOTHING, number, ratio_of_rounds, table
-from bench.files import KERNEL, LXCFS, VIEWS, Tree, check_that_limits_show, trees_of
+from bench.files import KERNEL, LXCFS, VIEWS, Tree, make_ready, trees_of
 from bench.readers import Readers, compile_reader, started
 
 _MSEC = 500
@@ -32,7 +32,7 @@ def measure(
             for target, source in tree.binds(("meminfo", *files)).items()
         }
         readers = stack.enter_context(started(program, folder / VIEWS, cgroups, binds))
-        check_that_limits_show(readers, trees, limits)
+        make_ready(readers, trees, limits)
         return [row for file in files for row in _measure_file(readers, trees, file, rounds)]
 
 

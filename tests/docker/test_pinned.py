@@ -72,6 +72,15 @@ def test_fifty_started_at_once_see_their_own_cpus(
         assert one.result() == (cpus, cpus, (64 + index) * 1024)
 
 
+def test_the_first_read_tells_of_a_quota(engine: Engine, all_views: tuple[str, ...]) -> None:
+    """Which runc sets, on cgroup v1, when it has made the mounts."""
+    script = f"cat {CPUINFO}; echo ====; cat {ONLINE}"
+    for _ in range(fewer(10, 3)):
+        words = ("run", "--rm", "--cpus", "1", *all_views, TOOLS, "sh", "-c", script)
+        cpuinfo, online = engine.docker(*words).split("====\n")
+        assert (cpuinfo_cpus(cpuinfo), cpu_list(online)) == ([0], [0])
+
+
 def listed(cpus: list[int]) -> str:
     """For `--cpuset-cpus`."""
     return ",".join(str(cpu) for cpu in cpus)

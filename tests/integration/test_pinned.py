@@ -24,11 +24,11 @@ import pytest
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import Mount, read_mountinfo
 from procscope.observe.registry import VIEWS
-from procscope.tree.pinned import LIMITS_VALID_NS
+from procscope.tree.pinned import LIMITS_VALID_NS, STARTING_NS
 from procscope.tree.sources import FOLLOW_LIMITS
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
-from tests.integration.cgroups import Group, container
+from tests.integration.cgroups import ROOT, Group, container
 from tests.integration.daemons import Daemon, alive, daemon, folder, procscope_command
 from tests.integration.files import CPU_FOLDER, ONLINE, meminfo_of
 from tests.integration.waiting import eventually, fewer
@@ -57,6 +57,17 @@ def pinned(mount: Path, group: Group, files: Sequence[str] = LIMITS) -> Iterator
     with agent(group) as one:
         one.call(pin, str(mount), files)
         yield one
+
+
+@pytest.fixture(params=["young", "grown"])
+def age(request: pytest.FixtureRequest) -> Iterator[Callable[[Group], None]]:
+    """Makes a container one that is being started, or has started long ago."""
+    if request.param == "young":
+        yield lambda _: None
+        return
+    with agent(ROOT) as oldest:
+        time.sleep(STARTING_NS / 1e9 + 0.1)
+        yield oldest.move
 
 
 def processors(text: bytes) -> int:
@@ -229,25 +240,50 @@ def test_every_way_to_read_gives_the_same(mount: Path) -> None:
 
 
 @two_cpus
-def test_a_new_limit_shows_within_the_time_to_live(mount: Path) -> None:
-    """Also where the file becomes shorter, or longer."""
+def test_a_limit_that_is_set_after_the_mounts_shows_at_the_first_read(mount: Path) -> None:
+    """As runc does it on cgroup v1, which has a look at each mount before."""
     with container(cpuset="0-1") as group, pinned(mount, group) as one:
-        for cpuset in ("0", "0-1", "1", "0-1"):
-            group.set_cpuset(cpuset)
-            time.sleep(AFTER_VALID_S)
-            assert processors(one.call(direct, CPUINFO)) == len(cpuset.split("-"))
-            text = one.call(agents.read, CPUINFO)
-            assert processors(text) == len(cpuset.split("-"))
-            assert one.call(os.stat, CPUINFO).st_size == len(text)
-            assert one.call(agents.read, ONLINE_FILE).decode() == f"{cpuset}\n"
+        assert one.call(os.stat, CPUINFO).st_size
+        assert one.call(os.listdir, CPU_FOLDER)
+        assert one.call(os.path.exists, f"{CPU_FOLDER}/cpu1")
+        group.set_cpuset("0")
+        time.sleep(0.02)
+        assert processors(one.call(agents.read, CPUINFO)) == 1
+        assert one.call(agents.read, ONLINE_FILE) == b"0\n"
+        assert not one.call(os.path.exists, f"{CPU_FOLDER}/cpu1")
 
 
 @two_cpus
-def test_a_file_read_in_one_go_is_never_of_two_moments(mount: Path) -> None:
+def test_a_new_limit_shows_within_the_time_to_live(
+    mount: Path, age: Callable[[Group], None]
+) -> None:
+    """Also where the file becomes shorter, or longer."""
+    with container(cpuset="0-1") as group:
+        age(group)
+        with pinned(mount, group) as one:
+            check_that_limits_show(group, one)
+
+
+def check_that_limits_show(group: Group, one: Agent) -> None:
+    for cpuset in ("0", "0-1", "1", "0-1"):
+        group.set_cpuset(cpuset)
+        time.sleep(AFTER_VALID_S)
+        assert processors(one.call(direct, CPUINFO)) == len(cpuset.split("-"))
+        text = one.call(agents.read, CPUINFO)
+        assert processors(text) == len(cpuset.split("-"))
+        assert one.call(os.stat, CPUINFO).st_size == len(text)
+        assert one.call(agents.read, ONLINE_FILE).decode() == f"{cpuset}\n"
+
+
+@two_cpus
+def test_a_file_read_in_one_go_is_never_of_two_moments(
+    mount: Path, age: Callable[[Group], None]
+) -> None:
     """Four readers, while the limits change and the page cache is dropped."""
     with ExitStack() as stack:
         stop = stack.enter_context(folder()) / "stop"
         group = stack.enter_context(container(cpuset="0"))
+        age(group)
         all_of_it = [stack.enter_context(pinned(mount, group)) for _ in range(4)]
         expected = []
         for cpuset in ("0", "0-1"):
@@ -269,13 +305,17 @@ def test_a_file_read_in_one_go_is_never_of_two_moments(mount: Path) -> None:
             assert wrong == []
 
 
-def test_moving_files_are_new_after_their_time_to_live(mount: Path) -> None:
-    with container(memory_bytes=64 * MIB) as group, pinned(mount, group, ALL) as one:
-        for size in (96 * MIB, 80 * MIB):
-            group.set_memory(size)
-            time.sleep(0.05)
-            found = meminfo_of(one.call(agents.read, MEMINFO).decode())
-            assert found["MemTotal"] == size >> 10
+def test_moving_files_are_new_after_their_time_to_live(
+    mount: Path, age: Callable[[Group], None]
+) -> None:
+    with container(memory_bytes=64 * MIB) as group:
+        age(group)
+        with pinned(mount, group, ALL) as one:
+            for size in (96 * MIB, 80 * MIB):
+                group.set_memory(size)
+                time.sleep(0.05)
+                found = meminfo_of(one.call(agents.read, MEMINFO).decode())
+                assert found["MemTotal"] == size >> 10
 
 
 def test_a_cgroup_made_anew_at_the_same_path_is_another_container(mount: Path) -> None:

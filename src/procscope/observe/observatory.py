@@ -124,6 +124,20 @@ class Observatory:
             self._on_fallback(Fallback("sys/devices/system/cpu", container, error))
             return self.host.online_cpus()
 
+    def age_of_lifetime_ns(self, container: Container, lifetime: str) -> int:
+        """Return for how long one `lifetime` of a container has had processes.
+
+        0 where that is not known, or it is over.
+        """
+
+        def age_ns(one: ContainerObserver) -> int:
+            return one.age_ns() if one.record_name == lifetime else 0
+
+        try:
+            return self._with_observer(container, age_ns)
+        except (OSError, ValueError):
+            return 0
+
     def size(self, view: View, container: Container | None) -> int:
         """Return how long `view` was when it was last rendered for `container`, or is now.
 

@@ -34,6 +34,9 @@ LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
 MOVING_VALID_NS: Final = 1_000_000
 """The same for all others. The kernel counts in ticks, and rounds up."""
+STARTING_NS: Final = 5_000_000_000
+"""A runtime makes the mounts first and sets the limits then (runc on cgroup v1): of a container
+that is this young the kernel keeps nothing."""
 _VALID_NS: Final = 3600 * 1_000_000_000
 _CPU_FOLDER: Final = "sys/devices/system/cpu"
 _LINKS: Final = {NodeId(2): "proc", NodeId(3): "sys"}
@@ -112,7 +115,7 @@ class PinnedTree:
         number, part = self._split(parent)
         if is_sysfs_part(part):
             entry = self._cpu_folder.lookup(part, text, self._visible(caller, number))
-            valid_ns = max(entry.entry_valid_ns, LIMITS_VALID_NS)
+            valid_ns = max(entry.entry_valid_ns, self._kept_ns(number))
             return Entry(self._sysfs_attributes(caller, number, entry.attributes), valid_ns)
         child = self._folders.get(part, {}).get(text)
         if child is None:
@@ -252,7 +255,7 @@ class PinnedTree:
     def _file_attributes(self, caller: Caller, bare: Attributes, valid_ns: int) -> Attributes:
         """The attributes of a file with its content's size, and the time at which that changed."""
         try:
-            content, is_pinned = self._render(caller, bare.nodeid)
+            content, may_be_kept = self._render(caller, bare.nodeid)
             snapshot = self._snapshots.update(bare.nodeid, content)
         except OSError:
             # Of a file that cannot be read there is no size. The kernel would take one of size 0
@@ -261,19 +264,19 @@ class PinnedTree:
         return bare._replace(
             size_bytes=len(snapshot.content),
             mtime_ns=snapshot.mtime_ns,
-            valid_ns=valid_ns if is_pinned else 0,
+            valid_ns=valid_ns if may_be_kept else 0,
         )
 
     def _render(self, caller: Caller, nodeid: NodeId) -> tuple[bytes, bool]:
-        """Return the content of a file, and whether all who read it see the same."""
+        """Return the content of a file, and whether the kernel may keep it for others."""
         number, part = self._split(nodeid)
         view = self._views.get(part)
         if view is not None:
             return self._render_view(caller, number, view)
         if not is_sysfs_part(part):
             raise _stale()
-        visible, is_pinned = self._visible_to(caller, number)
-        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU), is_pinned
+        visible, may_be_kept = self._visible_to(caller, number)
+        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU), may_be_kept
 
     def _render_view(self, caller: Caller, number: int, view: View) -> tuple[bytes, bool]:
         """Of the container that is pinned; where that has gone, of the caller's, as the live tree.
@@ -284,7 +287,7 @@ class PinnedTree:
         if pin is not None:
             content = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
             if content is not None:
-                return content, True
+                return content, self._has_started(pin)
         return self._observatory.render(view, self._identifier.container_of(caller.pid)), False
 
     def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
@@ -292,16 +295,26 @@ class PinnedTree:
         return self._visible_to(caller, number)[0]
 
     def _visible_to(self, caller: Caller, number: int) -> tuple[Collection[CpuId], bool]:
-        """The same, and whether everybody sees them."""
+        """The same, and whether the kernel may keep what is made of it."""
         pin = self._pins.of_number(number)
         if pin is not None:
             found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
             if found is not None:
-                return found, True
+                return found, self._has_started(pin)
         container = self._identifier.container_of(caller.pid)
         if container is None:
             return _EVERY_CPU, False
         return self._observatory.visible_cpus(container), False
+
+    def _has_started(self, pin: Pin) -> bool:
+        """Tell whether a container's limits change by an administrator's hand from now on."""
+        age_ns = self._observatory.age_of_lifetime_ns(pin.container, pin.lifetime)
+        return age_ns > STARTING_NS
+
+    def _kept_ns(self, number: int) -> int:
+        """Return how long the kernel may keep which CPUs there are in a container's folder."""
+        pin = self._pins.of_number(number)
+        return LIMITS_VALID_NS if pin is not None and self._has_started(pin) else 0
 
     def _pin_of(self, caller: Caller) -> Pin | None:
         container: Container | None = self._identifier.whole_container_of(caller.pid)

@@ -18,6 +18,7 @@ from procscope.daemon.handles import HandleStore
 from procscope.daemon.pins import PinStore
 from procscope.fuse.filesystem import Caller, Entry, Filesystem, StatFs
 from procscope.ids import FileHandle, NodeId, Pid
+from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.registry import VIEWS
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinned import LIMITS_VALID_NS, MOVING_VALID_NS, PinnedTree
@@ -146,12 +147,24 @@ def test_a_name_is_the_same_node_whoever_asks(scene: Scene) -> None:
 
 
 def test_times_to_live(scene: Scene) -> None:
+    (scene.host.cgroups / SMALL / "cgroup.procs").write_text(f"{SMALL_PID}\n")
     for path, valid_ns in (
         ("proc/cpuinfo", LIMITS_VALID_NS),
         ("proc/meminfo", MOVING_VALID_NS),
         ("sys/devices/system/cpu/online", LIMITS_VALID_NS),
     ):
         assert scene.lookup(path).attributes.valid_ns == valid_ns
+
+
+def test_of_a_container_that_is_being_started_the_kernel_keeps_nothing(scene: Scene) -> None:
+    """Its runtime sets the limits after it has made the mounts."""
+    scene.host.proc.end(SMALL_PID)
+    now_ticks = boottime_ns() // NS_PER_TICK
+    scene.host.proc.add(SMALL_PID, f"0::/{SMALL}\n", start_ticks=now_ticks)
+    (scene.host.cgroups / SMALL / "cgroup.procs").write_text(f"{SMALL_PID}\n")
+    for path in ("proc/cpuinfo", "proc/meminfo", "sys/devices/system/cpu/online"):
+        assert scene.lookup(path).attributes.valid_ns == 0
+    assert scene.lookup("sys/devices/system/cpu/cpu0").entry_valid_ns == 0
 
 
 def test_size_and_time_of_change_tell_of_another_content(scene: Scene) -> None:
