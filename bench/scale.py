@@ -14,7 +14,7 @@ from bench.cgroups import Limits, containers
 from bench.daemons import Daemon
 from bench.figures import number, percentile, ratio_of_rounds, table
 from bench.files import LIVE, VIEWS, Tree
-from bench.readers import Readers, Sample, compile_reader, started
+from bench.readers import Readers, compile_reader, started
 
 FILES = ("meminfo", "stat")
 _SAMPLER = "procscope-load"
@@ -110,24 +110,15 @@ def _serving(
 
 def _costs(daemon: Daemon, tree: Tree, readers: Readers, file: str, plan: Plan) -> Row:
     """Compare reads by all in turn with as many reads by one, in turn with each other."""
-    path, count = tree.path(file), readers.count
-    all_, one = [], []
-    rounds = 1 if count > _MOST_READS_AT_ONCE else _ROUNDS
-    turns = max(1, _READS // rounds // count)
+    path = tree.path(file)
+    all_: list[_Cost] = []
+    one: list[_Cost] = []
+    rounds = 1 if readers.count > _MOST_READS_AT_ONCE else _ROUNDS
     for _ in range(rounds):
-        all_.append(
-            _cost(
-                daemon,
-                readers.read_round_robin,
-                path,
-                count=count,
-                turns=turns,
-                pause_usec=plan.pause_usec,
-            )
-        )
-        one.append(
-            _cost(daemon, readers.read, path, reads=_READS // rounds, pause_usec=plan.pause_usec)
-        )
+        # Both in the same way, a read at a time: a reader that is woken for each is a colder one.
+        for costs, count in ((all_, readers.count), (one, 1)):
+            turns = max(1, _READS // rounds // count)
+            costs.append(_cost(daemon, readers, path, count, turns, plan.pause_usec))
     took_ns = [ns for cost in all_ for ns in cost.took_ns]
     cpus = [cost.cpu_ns_per_read for cost in all_]
     return {
@@ -141,11 +132,11 @@ def _costs(daemon: Daemon, tree: Tree, readers: Readers, file: str, plan: Plan) 
     }
 
 
-def _cost(daemon: Daemon, read: object, path: str, **how: int) -> _Cost:
-    assert callable(read)
+def _cost(
+    daemon: Daemon, readers: Readers, path: str, count: int, turns: int, pause_usec: int
+) -> _Cost:
     before_ns = daemon.account.cpu_ns()
-    sample = read(path, **how)
-    assert isinstance(sample, Sample)
+    sample = readers.read_round_robin(path, count, turns, pause_usec=pause_usec)
     used_ns = daemon.account.cpu_ns() - before_ns
     return _Cost(sample.took_ns, used_ns / len(sample.took_ns))
 
