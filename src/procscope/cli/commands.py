@@ -99,16 +99,22 @@ def _columns() -> int:
         return _COLUMNS
 
 
-class _Parser(argparse.ArgumentParser):
-    """A command's; of one that is not wanted nothing but its name is needed."""
+def _parser_maker() -> Callable[..., argparse.ArgumentParser]:
+    """Return what makes commands' parsers: of one that is not wanted only its name is needed."""
+    empty = argparse.ArgumentParser(add_help=False)
 
-    def __init__(self, command: Command | None = None, **others: Any) -> None:  # noqa: ANN401 - what argparse gives, by release
-        """Without a command it is never used, and not made: that takes long for all of them."""
+    def make(command: Command | None = None, **others: Any) -> argparse.ArgumentParser:  # noqa: ANN401 - what argparse gives, by release
+        """Without a command it is never used, and the same for all: to load each takes long."""
         if command is None:
-            return
+            return empty
         module = command.load()
-        super().__init__(description=module.DESCRIPTION, formatter_class=_HelpFormatter, **others)
-        module.add_arguments(self)
+        parser = argparse.ArgumentParser(
+            description=module.DESCRIPTION, formatter_class=_HelpFormatter, **others
+        )
+        module.add_arguments(parser)
+        return parser
+
+    return make
 
 
 def prepare(arguments: list[str]) -> Callable[[], int]:
@@ -142,12 +148,12 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         version=f"{PROGRAM} {__version__}",
         help="print the version and end",
     )
-    subparsers = parser.add_subparsers(
+    subparsers = parser.add_subparsers(  # type: ignore[call-overload] # it only calls parser_class
         dest="procscope_command",
         metavar="COMMAND",
         title="commands",
         prog=PROGRAM,
-        parser_class=_Parser,
+        parser_class=_parser_maker(),
     )
     for command in COMMANDS:
         subparsers.add_parser(

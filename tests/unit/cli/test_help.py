@@ -63,6 +63,16 @@ def test_each_help_fits_a_page_and_is_complete(
     assert "None" not in text
 
 
+def test_what_stands_for_a_command_that_is_not_wanted_is_a_whole_parser() -> None:
+    """Python 3.14 asks each for a formatter when it is added."""
+    parser = build_parser(lambda command: False)
+    (commands,) = [one for one in parser._actions if isinstance(one.choices, dict)]
+    assert isinstance(commands.choices, dict)
+    assert set(commands.choices) == set(NAMES)
+    for one in commands.choices.values():
+        assert one.format_help()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_explained(name: str) -> None:
     parser = build_parser(lambda command: True)
