@@ -153,7 +153,7 @@ def build_parser(wanted: Callable[[Command], bool]) -> argparse.ArgumentParser:
         metavar="COMMAND",
         title="commands",
         prog=PROGRAM,
-        parser_class=_parser_maker(),
+        parser_class=_parser_maker(),  # pyright: ignore[reportArgumentType]
     )
     for command in COMMANDS:
         subparsers.add_parser(
