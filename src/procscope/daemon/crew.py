@@ -10,6 +10,7 @@ from procscope.daemon.board import Board
 from procscope.daemon.children import Child, Children
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.estate import Estate
+from procscope.daemon.relief import Relief
 from procscope.daemon.takeover import stop_worker
 from procscope.daemon.watch import DeadlineWatch
 from procscope.daemon.worker import run_worker
@@ -58,6 +59,8 @@ class Crew:
         if not needed and not slots.pending():
             return
 
+        before = [estate.slots.worker(earlier) for earlier in range(index)]
+
         def run() -> None:
             me = identity_of(os.getpid(), config.proc)
             if me is not None:
@@ -74,6 +77,7 @@ class Crew:
                 as_host=self.as_host,
                 board=self.board,
                 pinned=self.pinned,
+                relief=Relief(before) if before else None,
             )
 
         watch = DeadlineWatch(slots, config.deadline_s)

@@ -37,7 +37,7 @@ _PAGE_BYTES: Final = mmap.PAGESIZE
 _HEADER_WORDS: Final = 5
 
 # The control words of a worker.
-_OWNER_PID, _OWNER_START, _CURRENT, _BEGUN_NS, _USED = range(5)
+_OWNER_PID, _OWNER_START, _CURRENT, _BEGUN_NS, _USED, _QUEUED = range(6)
 _FIRST_BLAME: Final = 64
 _BLAME_OF_A_CRASH: Final = 64
 _CONTROL_WORDS: Final = _FIRST_BLAME + SLOTS_PER_WORKER
@@ -148,11 +148,12 @@ class WorkerSlots:
             self._words[_USED] = index + 1
         self.buffers[index][:4] = _NO_LENGTH
 
-    def begin(self, index: int) -> None:
-        """The request in slot `index` is being answered from now on."""
+    def begin(self, index: int) -> int:
+        """The request in slot `index` is being answered from now on; return `begun_ns`."""
         words = self._words
-        words[_BEGUN_NS] = _monotonic_ns()
+        words[_BEGUN_NS] = begun_ns = _monotonic_ns()
         words[_CURRENT] = index + 1
+        return begun_ns
 
     def end(self, index: int) -> None:
         """The request in slot `index` is answered: the slot is empty.
@@ -164,6 +165,14 @@ class WorkerSlots:
         words[_FIRST_BLAME + index] = 0
         self.buffers[index][:4] = _NO_LENGTH
         words[_CURRENT] = 0
+
+    def queued(self, count: int) -> None:
+        """So many requests wait for their turn, for `waiting` of other workers."""
+        self._words[_QUEUED] = count
+
+    def waiting(self) -> int:
+        """Return how many requests waited for their turn when the last of several was begun."""
+        return self._words[_QUEUED]
 
     def pending(self) -> list[int]:
         """Return the slots that hold a request."""

@@ -22,6 +22,7 @@ from procscope.daemon.groups import Groups
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.outsiders import Outsiders
 from procscope.daemon.pins import PinStore
+from procscope.daemon.relief import Relief
 from procscope.daemon.slots import WorkerSlots
 from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
@@ -60,6 +61,7 @@ def run_worker(
     as_host: bool = False,
     board: Board | None = None,
     pinned: bool = False,
+    relief: Relief | None = None,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
 
@@ -68,7 +70,8 @@ def run_worker(
 
     `slots` are shared with the worker's predecessors and successors: what one of them has left
     unanswered is answered first; with `only_left_over` that is all. With `as_host` every reader
-    gets the host's bytes. Fallbacks are counted on `board`.
+    gets the host's bytes. Fallbacks are counted on `board`. `relief` tells when the workers before
+    this one need it; without it, it always serves.
     """
     syscalls.set_name(f"procscope-{'s' if pinned else 'w'}{index}")
     handles.adopt_part(index)
@@ -113,7 +116,8 @@ def run_worker(
         handles.settle()
         if only_left_over:
             return
-        loop = RequestLoop(responder, group_of=Groups(identifier).group_of, sweep=tree.sweep)
+        group_of = Groups(identifier).group_of
+        loop = RequestLoop(responder, group_of=group_of, sweep=tree.sweep, relief=relief)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
         loop.run()

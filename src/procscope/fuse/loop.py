@@ -10,10 +10,12 @@ empty that queue while another finds nothing to do, and would make the next answ
 classification of all of them.
 
 Who serves. A request wakes the first process that waits. While that one works, the next request
-wakes the second, mostly in vain: the first looks for more after each answer. So a loop that was
-woken in vain rests for a few milliseconds, in which it waits for nothing, twice as long each time
-until it gets a request. The one that took the request is awake, and all of them wait again before
-long; nobody has to know of another.
+wakes the second, mostly in vain: the first looks for more after each answer. What two processes
+serve by turns both have to know, each with its caches cold. So all but the first relieve it: one
+that is woken rests for a few milliseconds, in which it waits for nothing, and takes requests only
+where those before it have begun none meanwhile, or cannot keep up. Each time that it is not needed
+it rests twice as long. Behind its rest it waits as the last of all, so that a request wakes it only
+where no other one waits.
 
 While it works, and while nothing comes, a loop calls its sweep every five seconds, as long as that
 says that there is something to look after: what was kept for those who have gone is given up also
@@ -45,6 +47,7 @@ such as setting a large extended attribute, it refuses itself."""
 
 _MOST_AT_ONCE: Final = 16
 SWEEP_EVERY_S: Final = 5.0
+_NS_PER_S: Final = 1_000_000_000
 _LEAST_REST_S: Final = 0.001
 _MOST_REST_S: Final = 0.008
 """How long requests wait at most where the process that was awake has been stopped since."""
@@ -86,12 +89,16 @@ class RequestSlots(Protocol):
         """A request is about to be read into buffer `index`."""
         ...
 
-    def begin(self, index: int) -> None:
-        """The request in buffer `index` is being answered."""
+    def begin(self, index: int) -> int:
+        """The request in buffer `index` is being answered. Returns the monotonic time, in ns."""
         ...
 
     def end(self, index: int) -> None:
         """It is answered: the buffer's first four bytes become 0."""
+        ...
+
+    def queued(self, count: int) -> None:
+        """So many requests have been read and wait for their turn."""
         ...
 
 
@@ -104,12 +111,29 @@ class PrivateSlots:
     def prepare(self, index: int) -> None:
         """See `RequestSlots.prepare`."""
 
-    def begin(self, index: int) -> None:
+    def begin(self, index: int) -> int:
         """See `RequestSlots.begin`."""
+        del index
+        return time.monotonic_ns()
 
     def end(self, index: int) -> None:
         """See `RequestSlots.end`."""
         self.buffers[index][:4] = _NO_LENGTH
+
+    def queued(self, count: int) -> None:
+        """See `RequestSlots.queued`."""
+
+
+class Relief(Protocol):
+    """Tells a loop whether those that serve before it need it."""
+
+    def look(self) -> None:
+        """What they do from now on is what counts for `is_due`."""
+        ...
+
+    def is_due(self) -> bool:
+        """Whether none of them has begun a request since `look`, or none of them keeps up."""
+        ...
 
 
 def _ignore(unique: int) -> None:
@@ -135,30 +159,30 @@ class Responder:
         self._handle = handler.handle
         self._on_unwanted = on_unwanted
 
-    def answer(self, index: int, handler: RequestHandler | None = None) -> None:
+    def answer(self, index: int, handler: RequestHandler | None = None) -> int:
         """Answer the request in slot `index`, by another handler if one is given.
 
-        Then mark the slot empty.
+        Then mark the slot empty. Returns when that was begun, in monotonic nanoseconds.
         """
-        self.slots.begin(index)
+        begun_ns = self.slots.begin(index)
         request = self.slots.buffers[index]
         (size,) = _unpack_length(request)
         reply = (handler.handle if handler else self._handle)(request[:size])
-        if reply is not None:
-            self._send(request, reply)
-        self.slots.end(index)
-
-    def _send(self, request: memoryview, reply: bytes | replies.Buffers) -> None:
         try:
             if isinstance(reply, bytes):
                 os.write(self.fd, reply)
-            else:
+            elif reply is not None:
                 os.writev(self.fd, reply)
         except OSError as error:
-            if error.errno == errno.ENOENT:
-                self._on_unwanted(wire.fuse_in_header.unpack(request)["unique"])
-            elif error.errno not in _GONE:
-                self._send_failure(request, error)
+            self._not_taken(request, error)
+        self.slots.end(index)
+        return begun_ns
+
+    def _not_taken(self, request: memoryview, error: OSError) -> None:
+        if error.errno == errno.ENOENT:
+            self._on_unwanted(wire.fuse_in_header.unpack(request)["unique"])
+        elif error.errno not in _GONE:
+            self._send_failure(request, error)
 
     def _send_failure(self, request: memoryview, error: OSError) -> None:
         """The kernel did not take a reply: say EIO, or the caller would wait for ever."""
@@ -183,7 +207,8 @@ def _nothing_kept() -> bool:
 class RequestLoop:
     """Serves one descriptor. `group_of` says which callers take turns with which others.
 
-    `sweep` tells whether it has to be called again though no request comes.
+    `sweep` tells whether it has to be called again though no request comes. With `relief` the loop
+    serves only where that is due.
     """
 
     def __init__(
@@ -193,24 +218,31 @@ class RequestLoop:
         group_of: Callable[[Pid], Hashable] = _one_group,
         sweep: Callable[[], bool] = _nothing_kept,
         sweep_every_s: float = SWEEP_EVERY_S,
+        relief: Relief | None = None,
     ) -> None:
         os.set_blocking(responder.fd, False)
         self._device = io.FileIO(responder.fd, "r", closefd=False)
         self._waiter = Waiter(responder.fd)
         self._responder = responder
         self._slots = responder.slots
+        self._buffers = responder.slots.buffers
+        self._prepared = 0
+        """How many of the buffers have been read into."""
         self._group_of = group_of
-        self._free = list(reversed(range(len(self._slots.buffers))))
+        self._free = list(reversed(range(len(self._buffers))))
         self._turns: Turns[int] = Turns()
         self._releases: deque[int] = deque()
+        self._relief = relief
+        self._relieves = False
         self._rest_s = _LEAST_REST_S
         self._stopping = False
         self._gone = False
         self._sweep = sweep
         self._sweep_every_s = sweep_every_s
-        self._next_sweep_s = time.monotonic() + sweep_every_s
-        self._is_kept = False
-        """Whether there may be something to sweep."""
+        self._next_sweep_ns = time.monotonic_ns() + int(sweep_every_s * _NS_PER_S)
+        self._patience_s: float | None = None
+        """How long to wait for a request; without end where there is nothing to sweep."""
+        self._slots.queued(0)
 
     @property
     def wakeup_fd(self) -> int:
@@ -220,12 +252,16 @@ class RequestLoop:
     def run(self) -> None:
         """Serve until the mount is gone or `stop` is called; then answer what was taken."""
         try:
+            if self._relief is None:
+                self._serve_all()
             while not (self._stopping or self._gone):
-                if not self._serve_turn() and not self._gone:
-                    self._serve_first(self._wait())
-                self._sweep_if_due()
-            while self._answer_next():
-                pass
+                if not self._waiter.wait(self._patience_s):
+                    self._sweep_if_due(time.monotonic_ns())
+                elif self._relief is None or self._is_needed(self._relief):
+                    self._serve_first()
+                    self._serve_all()
+            while self._turns or self._releases:
+                self._answer_next()
         finally:
             self._device.close()
             self._waiter.close()
@@ -235,35 +271,45 @@ class RequestLoop:
         self._stopping = True
         self._waiter.wake()
 
-    def _wait(self) -> bool:
-        left_s = max(0.0, self._next_sweep_s - time.monotonic()) if self._is_kept else None
-        return self._waiter.wait(left_s)
+    def _is_needed(self, relief: Relief) -> bool:
+        """Leave what waits to those before, for a moment; tell whether they have not taken it."""
+        if self._relieves and relief.is_due():
+            return True
+        relief.look()
+        self._waiter.rest(self._rest_s)
+        self._relieves = relief.is_due()
+        if not self._relieves:
+            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
+        return self._relieves and not self._stopping
 
-    def _sweep_if_due(self) -> None:
-        now_s = time.monotonic()
-        if now_s >= self._next_sweep_s:
-            self._next_sweep_s = now_s + self._sweep_every_s
-            self._is_kept = self._sweep()
+    def _sweep_if_due(self, now_ns: int) -> None:
+        if now_ns >= self._next_sweep_ns:
+            self._next_sweep_ns = now_ns + int(self._sweep_every_s * _NS_PER_S)
+            self._patience_s = self._sweep_every_s if self._sweep() else None
 
-    def _serve_first(self, is_ready: bool) -> None:
-        """Answer what has ended the wait: it is nearly always alone, whoever it is of.
-
-        Where another process has taken it, that one is awake and keeps up. So this one rests, the
-        longer the more often that happens, instead of being woken for the next one in vain.
-        """
+    def _serve_first(self) -> None:
+        """Answer what has ended the wait: it is nearly always alone, whoever it is of."""
         index = None if self._stopping else self._receive()
-        if index is not None:
+        if index is None:
+            # Another process has taken it.
+            self._relieves = False
+            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
+        else:
             self._rest_s = _LEAST_REST_S
             self._answer(index)
-        elif is_ready and not (self._stopping or self._gone):
-            self._waiter.rest(self._rest_s)
-            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
+
+    def _serve_all(self) -> None:
+        while not self._stopping and self._serve_turn():
+            pass
 
     def _serve_turn(self) -> bool:
         """Take what has arrived, and answer one request; False where there is none."""
         index = self._receive()
         if index is None:
-            return self._answer_next()
+            if not (self._turns or self._releases):
+                return False
+            self._answer_next()
+            return True
         left = _MOST_AT_ONCE - 1
         following = self._receive()
         if following is None and not (self._turns or self._releases):
@@ -274,10 +320,11 @@ class RequestLoop:
             self._queue(following)
             left -= 1
             following = self._receive() if left else None
-        return self._answer_next()
+        self._answer_next()
+        return True
 
     def _queue(self, index: int) -> None:
-        request = self._slots.buffers[index]
+        request = self._buffers[index]
         (opcode,) = _unpack_opcode(request)
         if opcode in _NOBODY_WAITS:
             self._releases.append(index)
@@ -285,32 +332,35 @@ class RequestLoop:
             (pid,) = _unpack_pid(request)
             self._turns.add(self._group_of(pid) if pid else None, index)
 
-    def _answer_next(self) -> bool:
-        """Answer the request whose turn it is, and one that nobody waits for; False without any.
+    def _answer_next(self) -> None:
+        """Answer the request whose turn it is, and one that nobody waits for.
 
         One RELEASE after each other request: there is never more than one for each OPEN and READ,
         so that they do not pile up.
         """
-        if not (self._turns or self._releases):
-            return False
+        self._slots.queued(len(self._buffers) - len(self._free) - 1)
         if self._turns:
             self._answer(self._turns.next())
         if self._releases:
             self._answer(self._releases.popleft())
-        return True
 
     def _answer(self, index: int) -> None:
-        self._responder.answer(index)
+        begun_ns = self._responder.answer(index)
         self._free.append(index)
-        self._is_kept = True
+        self._patience_s = self._sweep_every_s
+        if begun_ns >= self._next_sweep_ns:
+            self._sweep_if_due(begun_ns)
 
     def _receive(self) -> int | None:
         """Read a request, and return its slot; None where none waits or no slot is free."""
         while self._free and not self._gone:
             index = self._free[-1]
-            self._slots.prepare(index)
+            if index >= self._prepared:
+                self._slots.prepare(index)
+                self._prepared = index + 1
+            buffer = self._buffers[index]
             try:
-                size = self._device.readinto(self._slots.buffers[index])
+                size = self._device.readinto(buffer)
             except OSError as error:
                 if error.errno in _AGAIN:
                     continue
@@ -324,7 +374,7 @@ class RequestLoop:
                 self._gone = True
                 return None
             self._free.pop()
-            (opcode,) = _unpack_opcode(self._slots.buffers[index])
+            (opcode,) = _unpack_opcode(buffer)
             if opcode not in _WITHOUT_REPLY:
                 return index
             self._answer(index)

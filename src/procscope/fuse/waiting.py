@@ -7,6 +7,7 @@ import os
 import select
 
 _DRAIN_BYTES = 4096
+_MOST_EVENTS = 2
 
 
 class Waiter:
@@ -18,9 +19,16 @@ class Waiter:
         self._rest.register(self._reader, select.EPOLLIN)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)
-        # Of all processes that wait for the same descriptor, one is woken (ep_poll_callback() in
-        # fs/eventpoll.c).
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._fd = fd
+        self._join()
+
+    def _join(self) -> None:
+        """Be one of those that wait for `fd`, the last of them.
+
+        The first of them that waits at this moment is woken, and no other (ep_poll_callback() in
+        fs/eventpoll.c).
+        """
+        self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     @property
     def wakeup_fd(self) -> int:
@@ -30,7 +38,7 @@ class Waiter:
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait, for ever where nothing comes without a timeout; tell whether `fd` is ready."""
         is_ready = False
-        for fd, _ in self._epoll.poll(timeout_s):
+        for fd, _ in self._epoll.poll(timeout_s, _MOST_EVENTS):
             if fd == self._reader:
                 os.read(self._reader, _DRAIN_BYTES)
             else:
@@ -38,9 +46,14 @@ class Waiter:
         return is_ready
 
     def rest(self, duration_s: float) -> None:
-        """Leave `fd` to other processes for so long, or until `wake` is called."""
+        """Leave `fd` to other processes for so long, or until `wake` is called.
+
+        Who waits again afterwards is woken only where none of the others waits.
+        """
         if self._rest.poll(duration_s):
             os.read(self._reader, _DRAIN_BYTES)
+        self._epoll.unregister(self._fd)
+        self._join()
 
     def wake(self) -> None:
         """End `wait`, or the next one."""

@@ -7,8 +7,12 @@ import io
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import cast
 
 import pytest
@@ -368,41 +372,115 @@ def test_a_loop_that_is_never_idle_sweeps_too(pair: Pair) -> None:
     assert swept == [True]
 
 
-class Contested(Waiter):
-    """Waits beside a process that takes requests first: it says of each whether that takes it."""
+class Others(Waiter):
+    """Processes that serve the same descriptor: of each request it is said whether they take it.
+
+    Also what a loop sees of them: those that take requests have begun another one before.
+    """
 
     def __init__(self, fd: int, kernel: socket.socket, taken: list[bool]) -> None:
         super().__init__(fd)
-        self._fd = fd
+        self._device = fd
         self._kernel = kernel
-        self._taken = taken
+        self._script = list(taken)
+        self._take = False
+        self._begun = 0
+        self._seen = 0
         self.rests_ms: list[float] = []
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        if not self._taken:
+        self._take = bool(self._script) and self._script.pop(0)
+        if self._take:
+            self._begun += 1
+        if self._take or self._script:
+            send(self._kernel, 1, 1)
+        else:
             self._kernel.shutdown(socket.SHUT_WR)
-            return super().wait(timeout_s)
-        send(self._kernel, 1, 1)
-        is_ready = super().wait(timeout_s)
-        if self._taken.pop(0):
-            os.read(self._fd, 4096)
-        return is_ready
+        return super().wait(timeout_s)
 
     def rest(self, duration_s: float) -> None:
         self.rests_ms.append(duration_s * 1000)
         super().rest(duration_s)
+        if self._take:
+            os.read(self._device, 4096)
+            self._begun += 1
+
+    def look(self) -> None:
+        self._seen = self._begun
+
+    def is_due(self) -> bool:
+        return self._begun == self._seen
 
 
-def test_a_loop_that_is_woken_in_vain_rests_longer_and_longer(
+def relieving(
+    server: socket.socket, others: Others, monkeypatch: pytest.MonkeyPatch
+) -> RequestLoop:
+    monkeypatch.setattr("procscope.fuse.loop.Waiter", lambda _: others)
+    responder = Responder(server.fileno(), session(), PrivateSlots(8))
+    return RequestLoop(responder, relief=others)
+
+
+def test_a_loop_that_relieves_leaves_requests_to_those_who_take_them(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until there is a request for it again: then the process beside it does not keep up."""
+    """It rests longer and longer, until there is one that they leave to it."""
     kernel, server = pair
-    contested = Contested(server.fileno(), kernel, [True] * 5 + [False, True])
-    monkeypatch.setattr("procscope.fuse.loop.Waiter", lambda _: contested)
-    loop_of(server).run()
-    assert contested.rests_ms == [1, 2, 4, 8, 8, 1]
+    others = Others(server.fileno(), kernel, [True] * 5 + [False, True, False])
+    relieving(server, others, monkeypatch).run()
+    assert others.rests_ms == [1, 2, 4, 8, 8, 8, 1, 2]
     assert answered(kernel, 1) == [1]
+
+
+def test_a_loop_that_relieves_serves_at_once_while_the_others_are_stuck(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have begun nothing since it last took their place: it waits for them no more."""
+    kernel, server = pair
+    others = Others(server.fileno(), kernel, [False] * 4)
+    relieving(server, others, monkeypatch).run()
+    assert others.rests_ms == [1]
+    assert answered(kernel, 3) == [1] * 3
+
+
+def test_a_loop_that_relieves_takes_nothing_when_it_is_told_to_stop(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, server = pair
+    others = Others(server.fileno(), kernel, [False] * 2)
+    loop = relieving(server, others, monkeypatch)
+    monkeypatch.setattr(others, "look", loop.stop)
+    loop.run()
+    assert server.recv(65536)
+
+
+def test_who_has_rested_waits_behind_the_others(pair: Pair) -> None:
+    """The kernel wakes the first that waits: whoever has just rested gets what they leave."""
+    kernel, server = pair
+    with closing(Waiter(server.fileno())) as first, closing(Waiter(server.fileno())) as second:
+        first.rest(0)
+        woken: Queue[Waiter] = Queue()
+        threads = [Thread(target=wait_once, args=(one, woken)) for one in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            wait_until_it_waits(thread)
+        send(kernel, 1, pid=1)
+        assert woken.get() is second
+        first.wake()
+        for thread in threads:
+            thread.join()
+        assert woken.empty()
+
+
+def wait_once(waiter: Waiter, woken: Queue[Waiter]) -> None:
+    if waiter.wait():
+        woken.put(waiter)
+
+
+def wait_until_it_waits(thread: Thread) -> None:
+    """Until it is in epoll_wait(2)."""
+    while "ep" not in Path(f"/proc/self/task/{thread.native_id}/wchan").read_text():
+        time.sleep(0.001)
 
 
 def test_a_loop_that_rests_ends_at_once_when_it_is_told_to(pair: Pair) -> None:
