@@ -129,9 +129,9 @@ class TestDockerArgs:
         )
         assert captured.err == ""
 
-    def test_live_is_the_default(self, capsys: Capture) -> None:
+    def test_live_is_the_default(self, capsys: Capture, tmp_path: Path) -> None:
         for arguments in ([], ["--live"], ["--files", ""]):
-            assert main(["docker-args", *arguments]) == 0
+            assert main(["docker-args", "--mountpoint", str(tmp_path), *arguments]) == 0
         first, second, third = capsys.readouterr().out.splitlines()
         assert first == second == third
 

@@ -404,9 +404,10 @@ def test_of_two_views_that_move_together_none_tells_of_an_earlier_tick(
     since_tick_ns = 50 * NS
     monkeypatch.setattr(module, "NS_PER_TICK", 100 * NS)
     monkeypatch.setattr(module, "boottime_ns", lambda: 700 * NS + since_tick_ns)
+    # One after the other: the renderings of two names may have the same place.
     by_ticks = scene.read_once("proc/stat", SMALL_PID)
-    other = scene.read_once("proc/swaps", SMALL_PID)
     assert scene.read_once("proc/stat", SMALL_PID) == by_ticks
     since_tick_ns = 0
     assert scene.read_once("proc/stat", SMALL_PID) != by_ticks
+    other = scene.read_once("proc/swaps", SMALL_PID)
     assert scene.read_once("proc/swaps", SMALL_PID) == other
