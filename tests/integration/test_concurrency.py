@@ -119,6 +119,34 @@ def test_who_comes_last_of_its_own_container_waits_for_the_others_of_it() -> Non
         assert answered_before(served, many, one) == MANY
 
 
+def run_ns(pid: int) -> int:
+    """The CPU time of a process, in nanoseconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+
+
+def test_one_worker_serves_while_it_keeps_up(inside: Agent) -> None:
+    """The other one is woken in vain now and then, and does not take turns with it."""
+    with daemon("--workers", "2", "--deadline", "60") as served:
+        workers = eventually(lambda: both(served))
+        path = str(served.mountpoint / "proc/meminfo")
+        inside.call(read_often, path, READS)
+        before = [run_ns(pid) for pid in workers]
+        inside.call(read_often, path, READS)
+        first, second = (run_ns(pid) - began for pid, began in zip(workers, before, strict=True))
+        assert second < first / 2
+
+
+def both(served: Daemon) -> list[int]:
+    """The two workers, once each has its name."""
+    workers = served.workers()
+    return workers if len(workers) == 2 else []
+
+
+def read_often(path: str, times: int) -> None:
+    for _ in range(times):
+        agents.read(path)
+
+
 class Board:
     """Counters that several processes have read, in memory that they share.
 
