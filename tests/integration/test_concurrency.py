@@ -124,9 +124,13 @@ def run_ns(pid: int) -> int:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
-def test_one_worker_serves_while_it_keeps_up(inside: Agent) -> None:
+def test_one_worker_serves_while_it_keeps_up() -> None:
     """The other one is woken in vain now and then, and does not take turns with it."""
-    with daemon("--workers", "2", "--deadline", "60") as served:
+    with (
+        daemon("--workers", "2", "--deadline", "60") as served,
+        container() as group,
+        agent(group) as inside,
+    ):
         workers = eventually(lambda: both(served))
         path = str(served.mountpoint / "proc/meminfo")
         inside.call(read_often, path, READS)

@@ -7,12 +7,15 @@ import mmap
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from procscope.observe.boottime import NS_PER_SECOND
+from procscope.tree.live import REUSE_NS
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
 from tests.integration.cgroups import container, mount_of, mounts
@@ -91,6 +94,8 @@ def test_direct_io_shows_in_diskstats_and_not_in_a_siblings() -> None:
         before = eventually(counted)
         reader.call(write_disk, device, 16 * MIB)
         reader.call(read_disk, device, 8 * MIB)
+        # The transfers may take less time than a rendering is given out again.
+        time.sleep(2 * REUSE_NS / NS_PER_SECOND)
         after = columns(mount, reader, name)
         moved = [now - then for now, then in zip(after, before, strict=True)]
         assert moved[2] * SECTOR_BYTES == 8 * MIB
