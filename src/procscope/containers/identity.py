@@ -50,12 +50,6 @@ class _Witness:
     fd: int
     text: bytes
 
-    def still_says_so(self) -> bool:
-        try:
-            return os.pread(self.fd, _CGROUP_TEXT_BYTES, 0) == self.text
-        except OSError:
-            return False
-
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
@@ -65,7 +59,15 @@ class _Answer:
     """Whether a runtime made it, or it has processes of its own numbering (rules 2 and 3)."""
 
     def holds(self) -> bool:
-        return all(witness.still_says_so() for witness in self.witnesses)
+        """Tell whether all witnesses still say what they said."""
+        try:
+            for witness in self.witnesses:
+                text = witness.text
+                if os.pread(witness.fd, len(text) + 1, 0) != text:
+                    return False
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         for witness in self.witnesses:
@@ -119,15 +121,20 @@ class Identifier:
         A reader that cannot be looked at for want of descriptors or memory is taken for the host,
         this time.
         """
-        if pid <= 0:
-            return None
-        known = self._recent.get(pid) or self._older.pop(pid, None)
+        known = self._recent.get(pid)
+        if known is None and pid in self._older:
+            known = self._recent[pid] = self._older.pop(pid)
         if known is not None:
             if known.holds():
-                self._recent[pid] = known
                 return known.container
-            self._recent.pop(pid, None)
+            del self._recent[pid]
             known.close()
+        return self._find(pid)
+
+    def _find(self, pid: Pid) -> Container | None:
+        """Return the container of a process of which nothing is known."""
+        if pid <= 0:
+            return None
         try:
             answer = self._identify(pid)
         except OSError as error:

@@ -231,6 +231,14 @@ def test_a_move_to_another_cgroup_is_seen(proc: FakeProc, identifier: Identifier
     assert cgroups_of(identifier, 10) == {"": f"/docker/{B}"}
 
 
+def test_a_text_that_only_grows_is_seen(proc: FakeProc, identifier: Identifier) -> None:
+    """What is looked at again is not cut to what was known."""
+    proc.add(10, "0::/small")
+    assert cgroups_of(identifier, 10) == {"": "/small"}
+    proc.move(10, "0::/smaller")
+    assert cgroups_of(identifier, 10) == {"": "/smaller"}
+
+
 def test_a_move_of_the_init_is_seen(proc: FakeProc, identifier: Identifier) -> None:
     proc.add(10, v2("/box"), namespace="a", nspid=(10, 1))
     proc.add(11, v2("/box/a/b"), namespace="a", nspid=(11, 2), parent=10)
