@@ -154,6 +154,8 @@ def _use(store: HandleStore, headers: bytes) -> None:
         handle = FileHandle(number << _GENERATION_SHIFT | slot)
         content = store.get(handle)
         require(content is None or len(content) <= room, "beyond its slot")
+        piece = None if content is None else content[3:8]
+        require(store.read(handle, 3, 5) == piece, "a piece of something else")
         store.count_read_from_start(handle)
         if store.replace(handle, b"new"):
             require(store.get(handle) == b"new", "not what was put there")

@@ -19,6 +19,10 @@ HEADER_WORDS = 8
 """Of one slot."""
 SLOT_BITS = 20
 GENERATION_BITS = 63 - SLOT_BITS
+STATE, GENERATION, LENGTH, READS, VERSION, OPENER, OWNER, READER = range(HEADER_WORDS)
+"""The words of a slot's header."""
+FREE, IN_USE, RELEASED = 0, 1, 2
+FIRST_HEADER_WORD = mmap.PAGESIZE // WORD_BYTES
 _HEADER_BYTES = HEADER_WORDS * WORD_BYTES
 _MAGIC = int.from_bytes(b"PScpOpen", "little")
 _LAYOUT_VERSION = 1
@@ -106,3 +110,8 @@ class Layout:
         if not sane:
             raise unknown(WHAT, "their layout makes no sense")
         return layout
+
+
+def first_word(slot: int) -> int:
+    """Return the index of the first word of a slot's header."""
+    return FIRST_HEADER_WORD + slot * HEADER_WORDS

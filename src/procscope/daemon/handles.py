@@ -17,45 +17,62 @@ version     odd while the content is being replaced; a reader that sees it chang
 opener      the number of the OPEN that it was made for
 owner       the number of the container that it was made for
 reader      the number of the last READ from its start
+
+A worker has what it has put into its own part last at hand as well, and looks at the header alone:
+while that says that nobody has released or replaced the content, it is the same.
 """
 
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
-import time
 from array import array
 from collections.abc import Iterator
+from struct import Struct
+from typing import Final
 
 from procscope.daemon.handlelayout import (
+    FIRST_HEADER_WORD,
+    FREE,
+    GENERATION,
     GENERATION_BITS,
     HEADER_WORDS,
+    IN_USE,
+    LENGTH,
+    OPENER,
+    OWNER,
+    READER,
+    READS,
+    RELEASED,
     SLOT_BITS,
     SLOT_CLASSES,
+    STATE,
     STORE_WORDS,
+    VERSION,
     WHAT,
     WORD_BYTES,
     Layout,
     SlotClass,
+    first_word,
 )
+from procscope.daemon.handlerooms import Room, rooms_of
 from procscope.daemon.recent import RecentRenderings
 from procscope.daemon.sharedmemory import SharedMemory, read_header, unknown
 from procscope.ids import FileHandle
 
 MEMFD_NAME = "procscope-handles"
 """By which a worker's descriptor of it is known in /proc."""
-_FREE, _IN_USE, _RELEASED = 0, 1, 2
-_STATE, _GENERATION, _LENGTH, _READS, _VERSION, _OPENER, _OWNER, _READER = range(8)
-_FIRST_HEADER_WORD = mmap.PAGESIZE // WORD_BYTES
-
-_MOST_COUNT = (1 << 64) - 1
-_READ_TRIES = 100
+_SLOT_MASK: Final = (1 << SLOT_BITS) - 1
+_MOST_GENERATION: Final = (1 << GENERATION_BITS) - 1
+_MOST_COUNT: Final = (1 << 64) - 1
+_READ_TRIES: Final = 100
 """A worker that is killed while it replaces a content leaves an odd version behind."""
-_RECLAIM_EVERY_NS = 5_000_000
-"""A search that finds none free has looked at thousands of headers."""
-_RECLAIMED_AT_ONCE = 64
-"""Of each size, the first ones of a part: slots that were never used take no memory."""
+_NO_END: Final = 1 << 63
+_AT_HAND: Final = 32
+_AT_HAND_BYTES: Final = 16 << 10
+"""So many contents are kept at hand, of this length at most."""
+_write_length_to_reader: Final = Struct("6Q").pack_into
+"""All words of a header behind its generation, in their order."""
 
 
 class HandleStore:
@@ -65,18 +82,18 @@ class HandleStore:
         """Use `create` or `adopt`."""
         self._memory = memory
         self._layout = layout
-        self._classes = layout.classes
         self._slots_per_part = layout.slots_per_part
+        self._slots = layout.parts * self._slots_per_part
         self._bytes = memory.bytes
         self._words = memory.words
-        self._starts = self._slot_starts(layout.first_start)
+        self._rooms = rooms_of(layout)
         self._recent = RecentRenderings(
             memory.bytes[layout.recent_start :], array("Q", layout.secret).tobytes()
         )
         self._part: int | None = None
-        self._free: tuple[list[int], ...] = tuple([] for _ in layout.classes)
-        self._owned: tuple[range, ...] = ()
-        self._none_free_at_ns = [-_RECLAIM_EVERY_NS for _ in layout.classes]
+        self._own_rooms: list[Room] = []
+        self._at_hand: dict[int, tuple[FileHandle, int, bytes]] = {}
+        """By slot: handle, first word of the header, and content, as this process has put it."""
         self._left_open: dict[int, FileHandle] = {}
         self._newest: tuple[int, FileHandle] = (0, FileHandle(0))
 
@@ -115,28 +132,15 @@ class HandleStore:
         """How many workers can have a part."""
         return self._layout.parts
 
-    def _slot_starts(self, offset: int) -> list[int]:
-        starts: list[int] = []
-        for _ in range(self.parts):
-            for kind in self._classes:
-                for _ in range(kind.per_worker):
-                    starts.append(offset)
-                    offset += kind.size_bytes
-        return starts
-
     def adopt_part(self, worker: int) -> None:
         """Hand out slots of part `worker` from now on; open ones of a predecessor stay open."""
         if not 0 <= worker < self.parts:
             raise IndexError(f"there is no part {worker}")
         self._part = worker
-        first = worker * self._slots_per_part
-        owned: list[range] = []
-        for kind in self._classes:
-            owned.append(range(first, first + kind.per_worker))
-            first += kind.per_worker
-        self._owned = tuple(owned)
-        for free in self._free:
-            free.clear()
+        self._own_rooms = self._rooms[worker]
+        for room in self._own_rooms:
+            room.free.clear()
+        self._at_hand.clear()
         self._left_open = self._opened()
 
     def kept(self) -> dict[int, FileHandle]:
@@ -169,11 +173,11 @@ class HandleStore:
         return dict(self._all_opened())
 
     def _all_opened(self) -> Iterator[tuple[int, FileHandle]]:
-        for slot in (slot for owned in self._owned for slot in owned):
-            word = _first_word(slot)
-            if self._words[word + _STATE] == _IN_USE and self._words[word + _OPENER]:
-                generation = self._words[word + _GENERATION]
-                yield self._words[word + _OPENER], FileHandle(generation << SLOT_BITS | slot)
+        for slot in (slot for room in self._own_rooms for slot in room.slots):
+            word = first_word(slot)
+            if self._words[word + STATE] == IN_USE and self._words[word + OPENER]:
+                generation = self._words[word + GENERATION]
+                yield self._words[word + OPENER], FileHandle(generation << SLOT_BITS | slot)
 
     def put(self, content: bytes, opener: int = 0, owner: int = 0) -> FileHandle:
         """Keep `content` for the OPEN of number `opener`; 0 where no slot is left that holds it.
@@ -185,25 +189,45 @@ class HandleStore:
         """
         if self._left_open and (left := self._left_open.pop(opener, None)) is not None:
             return left
-        for index, kind in enumerate(self._classes):
-            if len(content) > kind.size_bytes:
-                continue
-            slot = self._take(index)
-            if slot is not None:
-                return self._fill(slot, content, opener, owner)
+        length = len(content)
+        for room in self._own_rooms:
+            if length <= room.size_bytes:
+                slot = room.free.pop() if room.free else room.take(self._words)
+                if slot is not None:
+                    return self._fill(room, slot, content, opener, owner)
         return FileHandle(0)
 
     def get(self, handle: FileHandle) -> bytes | None:
         """Return the content kept as `handle`; None where it is not (or no longer) known."""
+        return self.read(handle, 0, _NO_END)
+
+    def read(self, handle: FileHandle, offset: int, size: int) -> bytes | None:
+        """Return at most `size` bytes of the content of `handle` from `offset` on.
+
+        Empty at its end and beyond; None where it is not (or no longer) known.
+        """
+        at_hand = self._at_hand.get(handle & _SLOT_MASK)
+        if at_hand is not None:
+            filled, word, content = at_hand
+            words = self._words
+            if filled == handle and words[word + STATE] == IN_USE and not words[word + VERSION]:
+                return content[offset : offset + size]
+        return self._copy(handle, offset, size)
+
+    def _copy(self, handle: FileHandle, offset: int, size: int) -> bytes | None:
+        """Return the same from the memory that all workers share."""
         word = self._header(handle)
         if word is None:
             return None
-        start = self._starts[_slot_of(handle)]
+        slot = handle & _SLOT_MASK
+        room = self._room_of(slot)
+        start = room.base + slot * room.size_bytes
         for _ in range(_READ_TRIES):
-            version = self._words[word + _VERSION]
-            length = min(self._words[word + _LENGTH], self._size_of(_slot_of(handle)))
-            content = bytes(self._bytes[start : start + length])
-            if version % 2 == 0 and version == self._words[word + _VERSION]:
+            version = self._words[word + VERSION]
+            length = min(self._words[word + LENGTH], room.size_bytes)
+            first, end = min(offset, length), min(offset + size, length)
+            content = bytes(self._bytes[start + first : start + end])
+            if version % 2 == 0 and version == self._words[word + VERSION]:
                 # A slot that was released meanwhile may have another file's content by now.
                 return content if self._header(handle) == word else None
         return None
@@ -211,7 +235,7 @@ class HandleStore:
     def owner(self, handle: FileHandle) -> int | None:
         """Return the `owner` that `put` was given; None where the handle is not known."""
         word = self._header(handle)
-        return None if word is None else self._words[word + _OWNER]
+        return None if word is None else self._words[word + OWNER]
 
     def count_read_from_start(self, handle: FileHandle, reader: int = 0) -> int:
         """Return how often the content was read from its start before, and count this time.
@@ -220,11 +244,12 @@ class HandleStore:
         while it did, and whoever reads on must find the same content.
         """
         word = self._header(handle)
-        if word is None or (reader and self._words[word + _READER] == reader):
+        words = self._words
+        if word is None or (reader and words[word + READER] == reader):
             return 0
-        self._words[word + _READER] = reader
-        before = self._words[word + _READS]
-        self._words[word + _READS] = (before + 1) & _MOST_COUNT
+        words[word + READER] = reader
+        before = words[word + READS]
+        words[word + READS] = (before + 1) & _MOST_COUNT
         return before
 
     def replace(self, handle: FileHandle, content: bytes) -> bool:
@@ -234,13 +259,15 @@ class HandleStore:
         then the handle is released, so that nobody goes on reading what is old.
         """
         word = self._header(handle)
-        slot = _slot_of(handle)
         if word is None:
             return False
-        if len(content) > self._size_of(slot):
+        slot = handle & _SLOT_MASK
+        room = self._room_of(slot)
+        if len(content) > room.size_bytes:
             self.release(handle)
             return False
-        start = self._starts[slot]
+        self._at_hand.pop(slot, None)
+        start = room.base + slot * room.size_bytes
         lock_at = word * WORD_BYTES
         try:
             # A record lock belongs to the process: it ends with a worker that is killed.
@@ -248,11 +275,11 @@ class HandleStore:
         except OSError:
             return False
         try:
-            version = self._words[word + _VERSION] | 1
-            self._words[word + _VERSION] = version
+            version = self._words[word + VERSION] | 1
+            self._words[word + VERSION] = version
             self._bytes[start : start + len(content)] = content
-            self._words[word + _LENGTH] = len(content)
-            self._words[word + _VERSION] = (version + 1) & _MOST_COUNT
+            self._words[word + LENGTH] = len(content)
+            self._words[word + VERSION] = (version + 1) & _MOST_COUNT
         finally:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, WORD_BYTES, lock_at)
         return True
@@ -262,13 +289,13 @@ class HandleStore:
         word = self._header(handle)
         if word is None:
             return
-        slot = _slot_of(handle)
-        for owned, free in zip(self._owned, self._free, strict=True):
-            if slot in owned:
-                self._words[word + _STATE] = _FREE
-                free.append(slot)
-                return
-        self._words[word + _STATE] = _RELEASED
+        slot = handle & _SLOT_MASK
+        if slot // self._slots_per_part != self._part:
+            self._words[word + STATE] = RELEASED
+            return
+        self._words[word + STATE] = FREE
+        self._room_of(slot).free.append(slot)
+        self._at_hand.pop(slot, None)
 
     def recent(self, name: str, max_age_ns: int) -> bytes | None:
         """Return the last rendering of `name` that any worker has noted, if it is young enough."""
@@ -281,8 +308,7 @@ class HandleStore:
 
     def in_use(self) -> int:
         """Return how many slots hold the content of an open file."""
-        slots = range(len(self._starts))
-        return sum(self._words[_first_word(slot) + _STATE] == _IN_USE for slot in slots)
+        return sum(self._words[first_word(slot) + STATE] == IN_USE for slot in range(self._slots))
 
     def close(self) -> None:
         """Unmap and close the memory."""
@@ -291,69 +317,43 @@ class HandleStore:
 
     def _header(self, handle: FileHandle) -> int | None:
         """Return the index of the header's first word where `handle` is open."""
-        slot = _slot_of(handle)
+        slot = handle & _SLOT_MASK
         generation = handle >> SLOT_BITS
-        if generation == 0 or slot >= len(self._starts):
+        if generation == 0 or slot >= self._slots:
             return None
-        word = _first_word(slot)
-        if self._words[word + _STATE] != _IN_USE or self._words[word + _GENERATION] != generation:
+        words, word = self._words, FIRST_HEADER_WORD + slot * HEADER_WORDS
+        if words[word + STATE] != IN_USE or words[word + GENERATION] != generation:
             return None
         return word
 
-    def _take(self, index: int) -> int | None:
-        free = self._free[index]
-        if not free and self._owned:
-            now_ns = time.monotonic_ns()
-            if now_ns - self._none_free_at_ns[index] > _RECLAIM_EVERY_NS:
-                self._reclaim(self._owned[index], free)
-                if not free:
-                    self._none_free_at_ns[index] = now_ns
-        return free.pop() if free else None
+    def _room_of(self, slot: int) -> Room:
+        """Return the room of any worker's slot."""
+        for room in self._rooms[slot // self._slots_per_part]:
+            if slot < room.slots.stop:
+                return room
+        raise AssertionError("a slot belongs to one of the rooms")
 
-    def _fill(self, slot: int, content: bytes, opener: int, owner: int) -> FileHandle:
-        start, word = self._starts[slot], _first_word(slot)
-        before = self._words[word + _GENERATION] or self._layout.first_generation
-        generation = before % ((1 << GENERATION_BITS) - 1) + 1
-        self._bytes[start : start + len(content)] = content
-        self._words[word + _LENGTH] = len(content)
-        self._words[word + _READS] = 0
-        self._words[word + _VERSION] = 0
-        self._words[word + _OPENER] = opener
-        self._words[word + _OWNER] = owner
-        self._words[word + _READER] = 0
-        self._words[word + _GENERATION] = generation
-        self._words[word + _STATE] = _IN_USE
+    def _fill(self, room: Room, slot: int, content: bytes, opener: int, owner: int) -> FileHandle:
+        words, length = self._words, len(content)
+        word = FIRST_HEADER_WORD + slot * HEADER_WORDS
+        before = words[word + GENERATION] or self._layout.first_generation
+        generation = before + 1 if before < _MOST_GENERATION else 1
+        start = room.base + slot * room.size_bytes
+        self._bytes[start : start + length] = content
+        _write_length_to_reader(
+            self._bytes, (word + LENGTH) * WORD_BYTES, length, 0, 0, opener, owner, 0
+        )
+        words[word + GENERATION] = generation
+        words[word + STATE] = IN_USE
         handle = FileHandle(generation << SLOT_BITS | slot)
         self._newest = (opener, handle)
+        if length > _AT_HAND_BYTES:
+            self._at_hand.pop(slot, None)
+            return handle
+        if len(self._at_hand) >= _AT_HAND:
+            self._at_hand.pop(next(iter(self._at_hand)))
+        self._at_hand[slot] = (handle, word, content)
         return handle
-
-    def _reclaim(self, owned: range, free: list[int]) -> None:
-        """Find some slots that are free, or were released by other workers."""
-        for slot in owned:
-            word = _first_word(slot)
-            if self._words[word + _STATE] != _IN_USE:
-                self._words[word + _STATE] = _FREE
-                free.append(slot)
-                if len(free) == _RECLAIMED_AT_ONCE:
-                    break
-        free.reverse()
-
-    def _size_of(self, slot: int) -> int:
-        index = slot % self._slots_per_part
-        for kind in self._classes:
-            if index < kind.per_worker:
-                return kind.size_bytes
-            index -= kind.per_worker
-        raise AssertionError("a slot belongs to one of the classes")
-
-
-def _slot_of(handle: FileHandle) -> int:
-    return handle & ((1 << SLOT_BITS) - 1)
-
-
-def _first_word(slot: int) -> int:
-    """Return the index of the first word of a slot's header."""
-    return _FIRST_HEADER_WORD + slot * HEADER_WORDS
 
 
 def _random_bits(count: int) -> int:

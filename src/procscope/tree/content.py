@@ -21,6 +21,10 @@ class ContentStore(Protocol):
         """Return a kept content, None where the handle is not known."""
         ...
 
+    def read(self, handle: FileHandle, offset: int, size: int) -> bytes | None:
+        """Return at most `size` bytes of it from `offset` on, None where it is not known."""
+        ...
+
     def owner(self, handle: FileHandle) -> int | None:
         """Return which container's it is, None where the handle is not known."""
         ...

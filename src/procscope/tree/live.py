@@ -178,12 +178,12 @@ class LiveTree:
                 # that one's, which may read on.
                 return fresh[:size]
             self._contents.replace(fh, fresh)
-        content = self._contents.get(fh)
-        if content is None:
-            # More files are open than contents can be kept for: better a file that is of two
-            # moments for those who read it piecemeal than none.
-            content = self._render(self._container(caller), nodeid)
-        return content[offset : offset + size]
+        piece = self._contents.read(fh, offset, size)
+        if piece is not None:
+            return piece
+        # More files are open than contents can be kept for: better a file that is of two moments
+        # for those who read it piecemeal than none.
+        return self._render(self._container(caller), nodeid)[offset : offset + size]
 
     def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
         """See `Filesystem.release`."""
