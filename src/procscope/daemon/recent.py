@@ -18,6 +18,9 @@ began     on the monotonic clock, in nanoseconds
 ended     never decreases, whichever container has the place
 length    of the content; LARGE where it does not fit
 checksum  of content and key: it holds too where a processor shows stores in another order
+
+A worker has what it has given out last at hand as well: while the place has the same version, it
+has the same content.
 """
 
 from __future__ import annotations
@@ -35,10 +38,17 @@ _VERSION, _KEY, _KEY_REST, _BEGAN_NS, _ENDED_NS, _LENGTH, _CHECKSUM = range(7)
 _LARGE: Final = _PLACE_BYTES + 1
 _HEADERS_BYTES: Final = -(-_PLACES * _HEADER_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE
 TABLE_BYTES: Final = _HEADERS_BYTES + _PLACES * _PLACE_BYTES
+_TABLE_WORDS: Final = TABLE_BYTES // 8
 _KNOWN_KEYS: Final = 512
+_AT_HAND: Final = 32
+_AT_HAND_BYTES: Final = 16 << 10
+"""So many contents are kept at hand, of this length at most."""
 _MOST_VERSION: Final = (1 << 62) - 1
 
 _Key = tuple[int, int]
+_AtHand = tuple[int, int, int, tuple[int, ...], bytes]
+"""Index of the header, version, begin, and content; before the last, those of the words that say
+when renderings at the same place of other tables have ended."""
 
 
 class RecentRenderings:
@@ -47,9 +57,10 @@ class RecentRenderings:
     def __init__(self, memory: memoryview, secret: bytes) -> None:
         self._bytes = memory
         self._words = memory.cast("Q")
-        self._tables = range(0, len(memory), TABLE_BYTES)
+        self._tables = tuple(range(0, len(memory) // 8, _TABLE_WORDS))
         self._secret = secret
         self._keys: dict[str, _Key] = {}
+        self._at_hand: dict[str, _AtHand] = {}
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -58,36 +69,50 @@ class RecentRenderings:
 
     def get(self, name: str, max_age_ns: int) -> bytes | None:
         """Return the last rendering of `name`, if it was begun no longer ago; else None."""
-        key = self._key(name)
+        at_hand = self._at_hand.get(name)
+        if at_hand is not None:
+            words = self._words
+            header, version, began_ns, ends_of_others, content = at_hand
+            if words[header + _VERSION] == version and time.monotonic_ns() - began_ns <= max_age_ns:
+                for end in ends_of_others:
+                    if words[end] > began_ns:
+                        break
+                else:
+                    return content
+        return self._find(name, max_age_ns)
+
+    def _find(self, name: str, max_age_ns: int) -> bytes | None:
+        """Return the same from the memory that all workers share."""
+        key = self._keys.get(name) or self._key(name)
         words = self._words
-        place = key[0] % _PLACES
-        at = place * _HEADER_WORDS
+        at = key[0] % _PLACES * _HEADER_WORDS
         newest_ns, second_ns, newest = -1, -1, 0
         for table in self._tables:
-            ended_ns = words[table // 8 + at + _ENDED_NS]
+            ended_ns = words[table + at + _ENDED_NS]
             if ended_ns > newest_ns:
                 newest_ns, second_ns, newest = ended_ns, newest_ns, table
             elif ended_ns > second_ns:
                 second_ns = ended_ns
-        header = newest // 8 + at
+        header = newest + at
         began_ns, version = words[header + _BEGAN_NS], words[header + _VERSION]
         if time.monotonic_ns() - began_ns > max_age_ns or version % 2 or second_ns > began_ns:
             return None
         length, checksum = words[header + _LENGTH], words[header + _CHECKSUM]
         if (words[header + _KEY], words[header + _KEY_REST]) != key or length > _PLACE_BYTES:
             return None
-        start = newest + _HEADERS_BYTES + place * _PLACE_BYTES
+        start = _start_of(header)
         content = bytes(self._bytes[start : start + length])
         unchanged = words[header + _VERSION] == version and words[header + _ENDED_NS] == newest_ns
-        return content if unchanged and checksum == _checksum(content, key) else None
+        if not unchanged or checksum != _checksum(content, key):
+            return None
+        self._keep_at_hand(name, header, version, began_ns, content)
+        return content
 
     def note(self, worker: int, name: str, content: bytes, began_ns: int) -> None:
         """Worker number `worker` gives out a rendering that it began at `began_ns`, ended now."""
-        key = self._key(name)
+        key = self._keys.get(name) or self._key(name)
         words = self._words
-        place = key[0] % _PLACES
-        table = self._tables[worker]
-        header = table // 8 + place * _HEADER_WORDS
+        header = self._tables[worker] + key[0] % _PLACES * _HEADER_WORDS
         version = words[header + _VERSION] & _MOST_VERSION | 1
         words[header + _VERSION] = version
         words[header + _ENDED_NS] = time.monotonic_ns()
@@ -95,20 +120,39 @@ class RecentRenderings:
         words[header + _BEGAN_NS] = began_ns
         words[header + _LENGTH] = min(len(content), _LARGE)
         if len(content) <= _PLACE_BYTES:
-            start = table + _HEADERS_BYTES + place * _PLACE_BYTES
+            start = _start_of(header)
             self._bytes[start : start + len(content)] = content
             words[header + _CHECKSUM] = _checksum(content, key)
+            self._keep_at_hand(name, header, version + 1, began_ns, content)
         words[header + _VERSION] = version + 1
 
+    def _keep_at_hand(
+        self, name: str, header: int, version: int, began_ns: int, content: bytes
+    ) -> None:
+        if len(content) > _AT_HAND_BYTES:
+            return
+        if len(self._at_hand) >= _AT_HAND:
+            self._at_hand.pop(next(iter(self._at_hand)))
+        in_table = header % _TABLE_WORDS + _ENDED_NS
+        others = (
+            table + in_table for table in self._tables if table != header - header % _TABLE_WORDS
+        )
+        self._at_hand[name] = (header, version, began_ns, tuple(others), content)
+
     def _key(self, name: str) -> _Key:
-        key = self._keys.get(name)
-        if key is None:
-            if len(self._keys) >= _KNOWN_KEYS:
-                self._keys.clear()
-            digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
-            key = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
-            self._keys[name] = key
+        """Return the key of a name that is not among those that are known."""
+        if len(self._keys) >= _KNOWN_KEYS:
+            self._keys.clear()
+        digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
+        key = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+        self._keys[name] = key
         return key
+
+
+def _start_of(header: int) -> int:
+    """Return where the content begins whose header is at this word."""
+    table, word = divmod(header, _TABLE_WORDS)
+    return table * TABLE_BYTES + _HEADERS_BYTES + word // _HEADER_WORDS * _PLACE_BYTES
 
 
 def _checksum(content: bytes, key: _Key) -> int:

@@ -104,6 +104,87 @@ def test_a_writer_that_died_in_the_middle_is_not_believed(renderings: RecentRend
     assert renderings.get("a", LONG_NS) == b"y"
 
 
+@pytest.fixture
+def workers() -> Iterator[list[RecentRenderings]]:
+    """What each worker has of the same tables."""
+    memory = memoryview(bytearray(WORKERS * TABLE_BYTES))
+    workers = [RecentRenderings(memory[:], SECRET) for _ in range(WORKERS)]
+    yield workers
+    for one in workers:
+        one.close()
+
+
+def test_what_a_worker_gives_out_again_is_copied_once(workers: list[RecentRenderings]) -> None:
+    mine, other = workers[0], workers[1]
+    content = os.urandom(100)
+    mine.note(0, "a", content, time.monotonic_ns())
+    assert mine.get("a", LONG_NS) is content
+    copied = other.get("a", LONG_NS)
+    assert copied == content
+    assert other.get("a", LONG_NS) is copied
+
+
+@pytest.mark.parametrize("length", [5, 16 << 10, (16 << 10) + 1, 64 << 10])
+def test_what_another_worker_has_given_out_since_is_found(
+    workers: list[RecentRenderings], clock: Clock, length: int
+) -> None:
+    older, newer = os.urandom(length), os.urandom(length)
+    mine, other = workers[0], workers[1]
+    mine.note(0, "a", older, 900)
+    assert mine.get("a", LONG_NS) == other.get("a", LONG_NS) == older
+    clock.now_ns = 3000
+    other.note(1, "a", newer, 2000)
+    assert mine.get("a", LONG_NS) == other.get("a", LONG_NS) == newer
+    clock.now_ns = 5000
+    mine.note(0, "a", older, 2900)
+    assert [one.get("a", LONG_NS) for one in workers] == [None] * WORKERS
+
+
+def test_what_is_too_old_at_hand_is_found_anew_from_another_worker(
+    workers: list[RecentRenderings], clock: Clock
+) -> None:
+    workers[0].note(0, "a", b"older", 900)
+    clock.now_ns = 3000
+    assert workers[0].get("a", 2100) == b"older"
+    assert workers[0].get("a", 2099) is None
+    workers[1].note(1, "a", b"newer", 2500)
+    assert workers[0].get("a", 500) == b"newer"
+
+
+def test_another_that_takes_the_place_takes_it_from_all(workers: list[RecentRenderings]) -> None:
+    mine, other = workers[0], workers[1]
+    place = mine._key("a")[0] % 64
+    rival = next(name for name in map(str, range(10_000)) if mine._key(name)[0] % 64 == place)
+    mine.note(0, "a", b"content", time.monotonic_ns())
+    assert mine.get("a", LONG_NS) == b"content"
+    other.note(1, rival, b"of the rival", time.monotonic_ns())
+    assert mine.get("a", LONG_NS) is None
+    assert mine.get(rival, LONG_NS) == b"of the rival"
+    mine.note(0, "a", b"again", time.monotonic_ns())
+    assert other.get(rival, LONG_NS) is None
+    assert other.get("a", LONG_NS) == b"again"
+
+
+def test_what_a_worker_that_died_was_writing_is_not_believed_at_hand(
+    workers: list[RecentRenderings],
+) -> None:
+    workers[0].note(0, "a", b"content", time.monotonic_ns())
+    assert workers[0].get("a", LONG_NS) == workers[1].get("a", LONG_NS) == b"content"
+    workers[0]._words[workers[0]._key("a")[0] % 64 * 8] += 1
+    assert workers[0].get("a", LONG_NS) is None
+    assert workers[1].get("a", LONG_NS) is None
+
+
+def test_more_are_given_out_than_are_at_hand(workers: list[RecentRenderings]) -> None:
+    one = workers[0]
+    by_place = {one._key(str(number))[0] % 64: str(number) for number in range(400)}
+    assert len(by_place) > 50
+    for name in by_place.values():
+        one.note(0, name, name.encode(), time.monotonic_ns())
+    for name in by_place.values():
+        assert one.get(name, LONG_NS) == name.encode()
+
+
 @given(garbage=st.binary(min_size=1, max_size=64), at=st.integers(0, 63))
 def test_garbage_is_nothing(garbage: bytes, at: int) -> None:
     """In the headers: no error, and no content but the one that was noted with this name."""
@@ -123,7 +204,8 @@ class Counters(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = 10
-        self.table = new_table()
+        memory = memoryview(bytearray(WORKERS * TABLE_BYTES))
+        self.tables = [RecentRenderings(memory[:], SECRET) for _ in range(WORKERS)]
         self.real = time.monotonic_ns
         time.monotonic_ns = lambda: self.now_ns
         self.under_way: dict[int, tuple[str, int, int]] = {}
@@ -134,7 +216,7 @@ class Counters(RuleBasedStateMachine):
         """A reader whose OPEN begins now: whatever was given out before is the least it may get."""
         if worker in self.under_way:
             return
-        content = self.table.get(name, 50)
+        content = self.tables[worker].get(name, 50)
         if content is None:
             self.under_way[worker] = (name, self.now_ns, self.now_ns)
         else:
@@ -153,7 +235,7 @@ class Counters(RuleBasedStateMachine):
     def end(self, worker: int) -> None:
         if worker in self.under_way:
             name, began_ns, seen = self.under_way.pop(worker)
-            self.table.note(worker, name, b"%d" % seen, began_ns)
+            self.tables[worker].note(worker, name, b"%d" % seen, began_ns)
             self.given[name] = max(self.given.get(name, 0), seen)
         self.now_ns += 1
 
@@ -163,7 +245,8 @@ class Counters(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         time.monotonic_ns = self.real
-        self.table.close()
+        for table in self.tables:
+            table.close()
 
 
 TestCounters = Counters.TestCase
