@@ -24,6 +24,7 @@ from tests.integration.recording import Exchange, recording
 MIB = 1 << 20
 HEADER = struct.Struct("=IIQQIIIHH")
 MOST_READ_BYTES = 1 << 20
+RESEND = 1 << 63
 
 # From struct fuse_*_in: the numbers that follow the header, for the requests that are answered.
 GETATTR, OPEN = struct.Struct("=IIQ"), struct.Struct("=II")
@@ -114,12 +115,13 @@ def plain(arguments: tuple[Any, ...]) -> tuple[object, ...]:
 
 def second_decoder(request: bytes) -> Iterator[tuple[str, tuple[object, ...]]]:
     """The call of a filesystem that a request asks for, if any, from the uapi header's structs."""
-    length, opcode, _, node, uid, gid, pid, _, _ = HEADER.unpack_from(request)
+    length, opcode, unique, node, uid, gid, pid, _, _ = HEADER.unpack_from(request)
     assert length == len(request)
+    callers = {"read": (pid, unique & ~RESEND), "release": ()}
     body = request[HEADER.size :]
     decode = DECODERS.get(opcode)
     for name, arguments in decode(body) if decode else ():
-        yield name, (pid, uid, gid, node, *arguments)
+        yield name, (*callers.get(name, (pid, uid, gid)), node, *arguments)
     if opcode == 2:
         yield "forget", (node, struct.unpack("=Q", body)[0])
     if opcode == 42:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from procscope.ids import FileHandle, NodeId, Pid
 
@@ -21,7 +21,7 @@ class Caller(NamedTuple):
     """Who made a request, as `struct fuse_in_header` tells.
 
     `pid` is the calling *thread*, in the PID namespace of the process that mounted; 0 when it is
-    not visible there, and in RELEASE, which the kernel sends on nobody's behalf.
+    not visible there.
     `uid` and `gid` are 0xFFFFFFFF where FUSE_ALLOW_IDMAP was negotiated (Linux 6.12+): the kernel
     then checks permissions itself and does not tell.
     `unique` numbers the request on its connection; a request that the kernel sends again has the
@@ -62,11 +62,8 @@ class Entry(NamedTuple):
     entry_valid_ns: int = 0
 
 
-class Opened(NamedTuple):
-    """An open file or directory; `flags` are FOPEN_* (procscope.fuse.wire)."""
-
-    fh: FileHandle
-    flags: int = 0
+Opened: TypeAlias = tuple[FileHandle, int]
+"""An open file or directory, and FOPEN_* (procscope.fuse.wire)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +121,16 @@ class Filesystem(Protocol):
         ...
 
     def read(
-        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+        self, pid: Pid, unique: int, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """At most `size` bytes from `offset` on; empty at the end of the file and beyond.
 
+        `pid` and `unique` are the caller's, of whom nothing else matters to an open file.
         `offset` is below 2**63, and `size` above 0 and no more than a request may carry.
         """
         ...
 
-    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+    def release(self, nodeid: NodeId, fh: FileHandle) -> None:
         """The last descriptor of an open file is closed. Nobody waits for this."""
         ...
 

@@ -19,12 +19,16 @@ from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.opcodes import BY_OPCODE, OPERATIONS, Answer
 from procscope.fuse.replies import Reply
 from procscope.fuse.wire import InitFlag
-from procscope.ids import FileHandle, NodeId
+from procscope.ids import FileHandle, NodeId, Pid
 
-_Handler: TypeAlias = Callable[[int, Caller, NodeId, memoryview], Reply]
-"""unique, caller, nodeid, the whole request -> the reply"""
+_Header: TypeAlias = tuple[int, int, int, NodeId, int, int, Pid, int]
+"""len, opcode, unique, nodeid, uid, gid, pid, total_extlen: struct fuse_in_header"""
+_Handler: TypeAlias = Callable[[int, NodeId, _Header, memoryview], Reply]
+"""unique, nodeid, the header, the whole request -> the reply"""
 
 _BODY: Final = wire.fuse_in_header.size
+_PID: Final = 6
+"""Where it is in `_Header`."""
 _NOT_RESEND: Final = ~wire.FUSE_UNIQUE_RESEND
 _LARGEST_OFFSET: Final = (1 << 63) - 1
 _LONGEST_LINK_BYTES: Final = 4095
@@ -117,7 +121,8 @@ class Session:
         """
         if len(request) < _BODY:
             return None
-        length, opcode, unique, nodeid, uid, gid, pid, _ = _unpack_header(request)
+        header: _Header = _unpack_header(request)
+        length, opcode, unique, nodeid, _, _, _, _ = header
         if not unique and opcode not in _SILENT:
             # The kernel would take a reply with 0 for a notification, and its error for the code.
             return None
@@ -128,7 +133,7 @@ class Session:
         if length != len(request) or length < least:
             return _error(opcode, unique, EINVAL)
         try:
-            return handler(unique, Caller(pid, uid, gid, unique & _NOT_RESEND), nodeid, request)
+            return handler(unique, nodeid, header, request)
         except Exception as error:  # noqa: BLE001 - one bad request must not end the others
             return self._failed(opcode, unique, nodeid, error)
 
@@ -138,37 +143,39 @@ class Session:
             self._log.error("%s of node %d failed", name, nodeid, exc_info=error)
         return _error(opcode, unique, errno_of(error))
 
-    def _lookup(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _lookup(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         name = bytes(request[_BODY:-1])
         if not name or request[-1] or 0 in name:
             return replies.error(unique, EINVAL)
-        return replies.entry(unique, self._filesystem.lookup(caller, nodeid, name))
+        return replies.entry(unique, self._filesystem.lookup(_caller_of(header), nodeid, name))
 
-    def _getattr(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _getattr(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         flags, fh = _unpack_getattr(request, _BODY)
         by_file = FileHandle(fh) if flags & wire.FUSE_GETATTR_FH else None
-        return replies.attributes(unique, self._filesystem.getattr(caller, nodeid, by_file))
+        return replies.attributes(
+            unique, self._filesystem.getattr(_caller_of(header), nodeid, by_file)
+        )
 
-    def _access(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _access(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         (mask,) = _unpack_access(request, _BODY)
-        self._filesystem.access(caller, nodeid, mask)
+        self._filesystem.access(_caller_of(header), nodeid, mask)
         return replies.done(unique)
 
-    def _readlink(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
-        target = self._filesystem.readlink(caller, nodeid)
+    def _readlink(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
+        target = self._filesystem.readlink(_caller_of(header), nodeid)
         if len(target) > _LONGEST_LINK_BYTES:
             return replies.error(unique, ENAMETOOLONG)
         return replies.data(unique, target)
 
-    def _open(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _open(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         flags, _ = _unpack_open(request, _BODY)
         if flags & _WRITING:
             return replies.error(unique, EROFS)
         if self._without_open:
             return replies.error(unique, ENOSYS)
-        return replies.opened(unique, self._filesystem.open(caller, nodeid, flags))
+        return replies.opened(unique, self._filesystem.open(_caller_of(header), nodeid, flags))
 
-    def _read(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _read(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         fh, offset, size, read_flags, _, _ = _unpack_read(request, _BODY)
         if not (read_flags & wire.FUSE_READ_LOCKOWNER or self._without_open):
             # A read into the page cache (splice, sendfile, a private mapping), which all readers
@@ -180,55 +187,57 @@ class Session:
             return replies.done(unique)
         if size > self._max_bytes:
             size = self._max_bytes
-        payload = self._filesystem.read(caller, nodeid, fh, offset, size)
+        payload = self._filesystem.read(
+            header[_PID], unique & _NOT_RESEND, nodeid, fh, offset, size
+        )
         return replies.data(unique, payload if len(payload) <= size else payload[:size])
 
-    def _release(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _release(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         fh, _, _, _ = _unpack_release(request, _BODY)
-        self._filesystem.release(caller, nodeid, fh)
+        self._filesystem.release(nodeid, fh)
         return replies.done(unique)
 
-    def _opendir(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
-        return replies.opened(unique, self._filesystem.opendir(caller, nodeid))
+    def _opendir(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
+        return replies.opened(unique, self._filesystem.opendir(_caller_of(header), nodeid))
 
-    def _readdir(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
-        return self._list(unique, caller, nodeid, request, plus=False)
+    def _readdir(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
+        return self._list(unique, nodeid, header, request, plus=False)
 
     def _readdirplus(
-        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+        self, unique: int, nodeid: NodeId, header: _Header, request: memoryview
     ) -> Reply:
-        return self._list(unique, caller, nodeid, request, plus=True)
+        return self._list(unique, nodeid, header, request, plus=True)
 
     def _list(
-        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview, *, plus: bool
+        self, unique: int, nodeid: NodeId, header: _Header, request: memoryview, *, plus: bool
     ) -> Reply:
         fh, offset, size, _, _, _ = _unpack_read(request, _BODY)
         if offset > _LARGEST_OFFSET:
             return replies.done(unique)
-        entries = self._filesystem.readdir(caller, nodeid, fh, offset, plus)
+        entries = self._filesystem.readdir(_caller_of(header), nodeid, fh, offset, plus)
         room = min(size, self._max_bytes)
         return replies.data(unique, replies.directory(entries, offset, room, plus))
 
     def _releasedir(
-        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+        self, unique: int, nodeid: NodeId, header: _Header, request: memoryview
     ) -> Reply:
         fh, _, _, _ = _unpack_release(request, _BODY)
-        self._filesystem.releasedir(caller, nodeid, fh)
+        self._filesystem.releasedir(_caller_of(header), nodeid, fh)
         return replies.done(unique)
 
-    def _statfs(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
-        return replies.statfs(unique, self._filesystem.statfs(caller, nodeid))
+    def _statfs(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
+        return replies.statfs(unique, self._filesystem.statfs(_caller_of(header), nodeid))
 
-    def _destroy(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _destroy(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         return replies.done(unique)
 
-    def _forget(self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview) -> Reply:
+    def _forget(self, unique: int, nodeid: NodeId, header: _Header, request: memoryview) -> Reply:
         (nlookup,) = _unpack_forget(request, _BODY)
         self._filesystem.forget(nodeid, nlookup)
         return None
 
     def _batch_forget(
-        self, unique: int, caller: Caller, nodeid: NodeId, request: memoryview
+        self, unique: int, nodeid: NodeId, header: _Header, request: memoryview
     ) -> Reply:
         (count,) = _unpack_batch_forget(request, _BODY)
         start = _BODY + wire.fuse_batch_forget_in.size
@@ -249,6 +258,11 @@ class Refuser:
             return None
         _, opcode, unique, _, _, _, _, _ = _unpack_header(request)
         return _error(opcode, unique, EIO)
+
+
+def _caller_of(header: _Header) -> Caller:
+    _, _, unique, _, uid, gid, pid, _ = header
+    return Caller(pid, uid, gid, unique & _NOT_RESEND)
 
 
 def _refusal(opcode: int, unique: int) -> Reply:

@@ -21,8 +21,11 @@ _SECTOR_BYTES: Final = 512
 _KEPT_ATTRIBUTES: Final = 512
 
 _header = wire.fuse_out_header.struct
+_pack_header = _header.pack
 _entry_reply = wire.joined(wire.fuse_out_header, wire.fuse_entry_out)
 _open_reply = wire.joined(wire.fuse_out_header, wire.fuse_open_out)
+_pack_opened = _open_reply.pack
+_OPENED_BYTES: Final = _open_reply.size
 _statfs_reply = wire.joined(wire.fuse_out_header, wire.fuse_statfs_out)
 _entry_out = wire.fuse_entry_out.struct
 _attr_out_struct = wire.fuse_attr_out.struct
@@ -35,20 +38,20 @@ _NO_ENTRY: Final = bytes(_entry_out.size)
 
 def error(unique: int, errno: int) -> bytes:
     """An answer that is only an errno."""
-    return _header.pack(HEADER_BYTES, -errno, unique)
+    return _pack_header(HEADER_BYTES, -errno, unique)
 
 
 def done(unique: int) -> bytes:
     """Success, with nothing to tell."""
-    return _header.pack(HEADER_BYTES, 0, unique)
+    return _pack_header(HEADER_BYTES, 0, unique)
 
 
 def data(unique: int, payload: bytes | memoryview) -> bytes | Buffers:
     """The answer to READ, READDIR and READLINK; the payload is not copied."""
     size = len(payload)
     if not size:
-        return _header.pack(HEADER_BYTES, 0, unique)
-    return [_header.pack(HEADER_BYTES + size, 0, unique), payload]
+        return _pack_header(HEADER_BYTES, 0, unique)
+    return [_pack_header(HEADER_BYTES + size, 0, unique), payload]
 
 
 def entry(unique: int, found: Entry) -> bytes:
@@ -58,12 +61,13 @@ def entry(unique: int, found: Entry) -> bytes:
 
 def attributes(unique: int, found: Attributes) -> bytes:
     """fuse_attr_out: the answer to GETATTR."""
-    return _header.pack(_attr_reply_bytes, 0, unique) + _attr_out(found)
+    return _pack_header(_attr_reply_bytes, 0, unique) + _attr_out(found)
 
 
 def opened(unique: int, handle: Opened) -> bytes:
     """fuse_open_out: the answer to OPEN and OPENDIR."""
-    return _open_reply.pack(_open_reply.size, 0, unique, handle.fh, handle.flags)
+    fh, flags = handle
+    return _pack_opened(_OPENED_BYTES, 0, unique, fh, flags)
 
 
 def statfs(unique: int, numbers: StatFs) -> bytes:

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from procscope.containers.container import Container
@@ -18,7 +19,7 @@ from procscope.containers.identity import ContainerFinder
 from procscope.fuse import permissions
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.wire import FOPEN_DIRECT_IO, FOPEN_NOFLUSH
-from procscope.ids import CpuId, FileHandle, NodeId, Pid
+from procscope.ids import ContainerKey, CpuId, FileHandle, NodeId, Pid
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.observatory import Observatory
 from procscope.observe.registry import View
@@ -33,6 +34,8 @@ REUSE_NS = NS_PER_TICK
 _ONE_CALL_NS = 1_000_000
 """A process cannot end, and its pid be another's, in this time; that takes a wrap of all pids."""
 _OWNER_DIGITS = 15
+_OWNERS = 64
+"""Whose numbers are at hand."""
 _MAY_READ = frozenset((0, permissions.HIDDEN_ID))
 """Root, and whom the kernel has let in."""
 _OPEN_FLAGS = FOPEN_DIRECT_IO | FOPEN_NOFLUSH
@@ -163,15 +166,14 @@ class LiveTree:
             permissions.check(caller, self._mode(caller, nodeid), os.R_OK)
         container = self._container_of_open(caller, nodeid)
         content = self._render(container, nodeid)
-        return Opened(self._contents.put(content, caller.unique, _owner_of(container)), _OPEN_FLAGS)
+        return self._contents.put(content, caller.unique, _owner_of(container)), _OPEN_FLAGS
 
     def read(
-        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+        self, pid: Pid, unique: int, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """See `Filesystem.read`."""
-        again = offset == 0 and self._contents.count_read_from_start(fh, caller.unique)
-        if again and caller.pid:
-            container = self._container(caller)
+        if offset == 0 and self._contents.count_read_from_start(fh, unique) and pid:
+            container = self._identifier.container_of(pid)
             fresh = self._render(container, nodeid)
             if self._contents.owner(fh) != _owner_of(container):
                 # The file was opened in another container, and handed over: what is kept stays
@@ -183,15 +185,15 @@ class LiveTree:
             return piece
         # More files are open than contents can be kept for: better a file that is of two moments
         # for those who read it piecemeal than none.
-        return self._render(self._container(caller), nodeid)[offset : offset + size]
+        return self._render(self._identifier.container_of(pid), nodeid)[offset : offset + size]
 
-    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+    def release(self, nodeid: NodeId, fh: FileHandle) -> None:
         """See `Filesystem.release`."""
         self._contents.release(fh)
 
     def opendir(self, caller: Caller, nodeid: NodeId) -> Opened:
         """See `Filesystem.opendir`. Folders are listed anew at each READDIR."""
-        return Opened(FileHandle(0))
+        return FileHandle(0), 0
 
     def readdir(
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, plus: bool
@@ -272,10 +274,12 @@ class LiveTree:
         Where the kernel checks modes itself the first of them is GETATTR, directly before OPEN, so
         that the caller was found there while it was in this very call.
         """
-        asked, self._asked = self._asked, None
+        asked = self._asked
+        if asked is None:
+            return self._identifier.container_of(caller.pid)
+        self._asked = None
         if (
-            asked is not None
-            and asked.pid == caller.pid
+            asked.pid == caller.pid
             and asked.nodeid == nodeid
             and time.monotonic_ns() - asked.at_ns < _ONE_CALL_NS
         ):
@@ -292,25 +296,27 @@ class LiveTree:
 
     def _render(self, container: Container | None, nodeid: NodeId) -> bytes:
         view = self._views.get(nodeid)
-        if view is not None:
-            return self._render_view(view, container)
-        if not is_sysfs(nodeid):
-            raise _stale()
-        visible = _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
-        return self._cpu_folder.read(nodeid, visible, whole=container is None)
-
-    def _render_view(self, view: View, container: Container | None) -> bytes:
+        if view is None:
+            return self._render_cpu_file(container, nodeid)
         if container is None:
             return self._observatory.render(view, None)
+        max_age_ns = self._reuse_ns
+        if view.by_ticks:
+            # Of two views that move together, none may tell of an earlier tick than the other has.
+            max_age_ns = min(max_age_ns, boottime_ns() % NS_PER_TICK)
         name = f"{container.key}/{view.name}"
-        # Of two views that move together, none may tell of an earlier tick than the other has.
-        in_this_tick_ns = boottime_ns() % NS_PER_TICK if view.by_ticks else self._reuse_ns
-        content = self._contents.recent(name, min(self._reuse_ns, in_this_tick_ns))
+        content = self._contents.recent(name, max_age_ns)
         if content is None:
             began_ns = time.monotonic_ns()
             content = self._observatory.render(view, container)
             self._contents.note(name, content, began_ns)
         return content
+
+    def _render_cpu_file(self, container: Container | None, nodeid: NodeId) -> bytes:
+        if not is_sysfs(nodeid):
+            raise _stale()
+        visible = _EVERY_CPU if container is None else self._observatory.visible_cpus(container)
+        return self._cpu_folder.read(nodeid, visible, whole=container is None)
 
 
 def _name_valid_ns(is_view: bool) -> int:
@@ -324,7 +330,12 @@ def _name_valid_ns(is_view: bool) -> int:
 
 def _owner_of(container: Container | None) -> int:
     """Return a number by which every worker knows a container's open files; 0 is the host."""
-    return 0 if container is None else 1 + int(container.key[:_OWNER_DIGITS], 16)
+    return 0 if container is None else _number_of(container.key)
+
+
+@lru_cache(maxsize=_OWNERS)
+def _number_of(key: ContainerKey) -> int:
+    return 1 + int(key[:_OWNER_DIGITS], 16)
 
 
 def _stale() -> OSError:

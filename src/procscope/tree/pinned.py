@@ -166,21 +166,22 @@ class PinnedTree:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     def read(
-        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+        self, pid: Pid, unique: int, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
         """See `Filesystem.read`: of the content that the kernel has the attributes of."""
         snapshot = self._snapshots.get(nodeid)
         if snapshot is None:
-            content, _ = self._render(caller, nodeid)
+            # Files are opened by the kernel itself: who may read them is its to say.
+            content, _ = self._render(Caller(pid, 0, 0, unique), nodeid)
             snapshot = self._snapshots.update(nodeid, content)
         return snapshot.content[offset : offset + size]
 
-    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
+    def release(self, nodeid: NodeId, fh: FileHandle) -> None:
         """See `Filesystem.release`. Never asked."""
 
     def opendir(self, caller: Caller, nodeid: NodeId) -> Opened:
         """See `Filesystem.opendir`. Folders are listed anew at each READDIR."""
-        return Opened(FileHandle(0))
+        return FileHandle(0), 0
 
     def readdir(
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, plus: bool

@@ -14,7 +14,7 @@ from procscope.fuse.negotiation import ConnectionState, negotiate
 from procscope.fuse.protocol import Session
 from procscope.fuse.replies import Reply
 from procscope.fuse.wire import InitFlag, Layout
-from procscope.ids import FileHandle, NodeId
+from procscope.ids import FileHandle, NodeId, Pid
 
 ROOT: Final = NodeId(1)
 FILE: Final = NodeId(2)
@@ -64,21 +64,21 @@ class MemoryFilesystem:
         self.calls.append(("open", caller, nodeid, flags))
         if nodeid != FILE:
             raise IsADirectoryError(EISDIR, "not a file")
-        return Opened(FileHandle(77), wire.FOPEN_DIRECT_IO | wire.FOPEN_NOFLUSH)
+        return FileHandle(77), wire.FOPEN_DIRECT_IO | wire.FOPEN_NOFLUSH
 
     def read(
-        self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+        self, pid: Pid, unique: int, nodeid: NodeId, fh: FileHandle, offset: int, size: int
     ) -> bytes | memoryview:
-        self.calls.append(("read", caller, nodeid, fh, offset, size))
+        self.calls.append(("read", pid, unique, nodeid, fh, offset, size))
         return memoryview(self.content)[offset : offset + size]
 
-    def release(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
-        self.calls.append(("release", caller, nodeid, fh))
+    def release(self, nodeid: NodeId, fh: FileHandle) -> None:
+        self.calls.append(("release", nodeid, fh))
 
     def opendir(self, caller: Caller, nodeid: NodeId) -> Opened:
         if nodeid not in (ROOT, DIRECTORY):
             raise NotADirectoryError(ENOTDIR, "not a directory")
-        return Opened(FileHandle(0))
+        return FileHandle(0), 0
 
     def readdir(
         self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, plus: bool

@@ -82,8 +82,8 @@ def test_captured_requests_are_understood() -> None:
     assert filesystem.calls == [
         ("lookup", Caller(Pid(3495), nobody, nobody, 6), ROOT, b"file"),
         ("open", Caller(Pid(3495), nobody, nobody, 8), FILE, 0x8000),
-        ("read", Caller(Pid(3495), nobody, nobody, 10), FILE, 7, 0, 131072),
-        ("release", Caller(Pid(0), 0, 0, 14), FILE, 7),
+        ("read", Pid(3495), 10, FILE, 7, 0, 131072),
+        ("release", FILE, 7),
     ]
 
 
@@ -151,7 +151,7 @@ def test_readlink_access_statfs_release_and_destroy() -> None:
     assert filesystem.calls == [
         ("access", CALLER, FILE, os.R_OK),
         ("access", CALLER, MISSING, os.R_OK),
-        ("release", CALLER, FILE, 77),
+        ("release", FILE, 77),
         ("releasedir", CALLER, ROOT, 77),
     ]
 
@@ -333,6 +333,10 @@ def test_a_request_that_is_sent_again_has_its_own_number_for_the_filesystem() ->
     reply = session(filesystem).handle(request(14, body, nodeid=FILE, unique=again))
     assert wire.fuse_out_header.unpack(whole(reply))["unique"] == again
     assert filesystem.calls == [("open", CALLER, FILE, 0)]
+    body = wire.fuse_read_in.pack(fh=77, size=9, read_flags=wire.FUSE_READ_LOCKOWNER)
+    reply = session(filesystem).handle(request(15, body, nodeid=FILE, unique=again))
+    assert wire.fuse_out_header.unpack(whole(reply))["unique"] == again
+    assert filesystem.calls[1:] == [("read", CALLER.pid, UNIQUE, FILE, 77, 0, 9)]
 
 
 def test_unique_0_is_never_answered_with_an_error() -> None:

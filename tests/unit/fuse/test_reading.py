@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from procscope.fuse import opcodes, wire
-from procscope.fuse.filesystem import Caller
 from procscope.fuse.protocol import Session
-from procscope.ids import FileHandle, NodeId
+from procscope.ids import FileHandle, NodeId, Pid
 from tests.unit.fuse.memory import (
     CONTENT,
     DIRECTORY,
@@ -60,7 +59,7 @@ def test_more_than_was_asked_for_is_cut() -> None:
 
     class Generous(MemoryFilesystem):
         def read(
-            self, caller: Caller, nodeid: NodeId, fh: FileHandle, offset: int, size: int
+            self, pid: Pid, unique: int, nodeid: NodeId, fh: FileHandle, offset: int, size: int
         ) -> bytes | memoryview:
             return self.content
 

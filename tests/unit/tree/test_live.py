@@ -96,17 +96,17 @@ class Scene:
 
     def open(self, path: str, pid: int = SMALL_PID) -> tuple[NodeId, FileHandle]:
         nodeid = self.node(path, pid)
-        return nodeid, self.tree.open(caller(pid), nodeid, 0).fh
+        return nodeid, self.tree.open(caller(pid), nodeid, 0)[0]
 
     def read(
         self, opened: tuple[NodeId, FileHandle], offset: int, size: int, pid: int = SMALL_PID
     ) -> bytes:
-        return bytes(self.tree.read(caller(pid), *opened, offset, size))
+        return bytes(self.tree.read(Pid(pid), next(NUMBERS), *opened, offset, size))
 
     def read_once(self, path: str, pid: int) -> bytes:
         opened = self.open(path, pid)
         content = self.read(opened, 0, 1 << 17, pid)
-        self.tree.release(caller(NOBODY), *opened)
+        self.tree.release(*opened)
         return content
 
     def list(self, path: str, offset: int = 0, *, plus: bool = False) -> list[DirEntry]:
@@ -248,7 +248,7 @@ def test_a_file_is_whole_whatever_sizes_it_is_read_in(scene: Scene, size: int) -
     while part := scene.read(opened, len(b"".join(parts)), size):
         parts.append(part)
     assert b"".join(parts) == scene.text
-    scene.tree.release(caller(NOBODY), *opened)
+    scene.tree.release(*opened)
 
 
 def test_reading_from_the_start_again_is_fresh(scene: Scene) -> None:
@@ -287,13 +287,13 @@ def test_with_no_room_left_a_file_is_still_whole(scene: Scene) -> None:
     assert scene.read(opened[-1], 0, 99) == b"the last\n"
     assert scene.read(opened[-1], 4, 99) == b"last\n"
     for one in opened:
-        scene.tree.release(caller(NOBODY), *one)
+        scene.tree.release(*one)
     assert scene.contents.in_use() == 0
 
 
 def test_files_are_opened_past_the_page_cache(scene: Scene) -> None:
-    opened = scene.tree.open(caller(SMALL_PID), scene.node("proc/meminfo"), 0)
-    assert opened.flags & FOPEN_DIRECT_IO
+    _, flags = scene.tree.open(caller(SMALL_PID), scene.node("proc/meminfo"), 0)
+    assert flags & FOPEN_DIRECT_IO
 
 
 def test_a_released_file_gives_its_room_back(scene: Scene) -> None:
@@ -371,7 +371,7 @@ def test_modes_are_heeded(scene: Scene) -> None:
     other = root._replace(uid=1000, gid=1000)
     for who, nodeid in ((root, meminfo), (root, slabinfo), (other, meminfo)):
         scene.tree.access(who, nodeid, os.R_OK)
-    assert scene.tree.open(other, meminfo, os.O_RDONLY).fh
+    assert scene.tree.open(other, meminfo, os.O_RDONLY)[0]
     with pytest.raises(PermissionError):
         scene.tree.access(other, meminfo, os.R_OK | os.W_OK)
     with pytest.raises(PermissionError):

@@ -98,7 +98,7 @@ class Scene:
         return self.lookup(path, owner).attributes.nodeid
 
     def read(self, nodeid: NodeId, pid: int) -> bytes:
-        return bytes(self.tree.read(caller(pid), nodeid, FileHandle(0), 0, 1 << 20))
+        return bytes(self.tree.read(Pid(pid), next(NUMBERS), nodeid, FileHandle(0), 0, 1 << 20))
 
 
 @pytest.fixture
