@@ -29,6 +29,8 @@ class CpuFolder:
         self._directory = f"{sys}/devices/system/cpu"
         self._paths = paths(self._directory)
         self.root = self._paths.nodeid("")
+        self._last_lists: dict[NodeId, tuple[Collection[CpuId], bytes]] = {}
+        """For which CPUs each file that tells of nothing else was made last, and its content."""
 
     def lookup(self, parent: NodeId, name: str, visible: Collection[CpuId]) -> Entry:
         """Return the entry of `name` in the folder `parent`. Raises OSError."""
@@ -47,8 +49,12 @@ class CpuFolder:
 
     def read(self, nodeid: NodeId, visible: Collection[CpuId], *, whole: bool) -> bytes:
         """Return the content of a file, the host's own where `whole`. Raises OSError."""
+        last = self._last_lists.get(nodeid)
+        if last is not None and last[0] is visible and not whole:
+            return last[1]
         path = self.path(nodeid, visible)
         if not whole and (listed := cpu_sysfs.visible_list(path, visible)) is not None:
+            self._last_lists[nodeid] = visible, listed
             return listed
         content = self._read_host(path)
         if whole:

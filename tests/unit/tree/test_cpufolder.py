@@ -114,6 +114,17 @@ def test_lists_and_masks_are_cut(folder: CpuFolder) -> None:
     assert read(folder, "cpu1/cache/index0/size", visible) == b"32K\n"
 
 
+def test_a_list_is_made_once_for_the_same_cpus(folder: CpuFolder) -> None:
+    visible = (CpuId(1), CpuId(2))
+    once = read(folder, "online", visible)
+    assert read(folder, "online", visible) is once
+    assert read(folder, "present", visible) == b"1-2\n"
+    for other, listed in ((FIRST, b"0\n"), (PAIR, b"0-1\n"), (visible, b"1-2\n")):
+        assert read(folder, "online", other) == listed
+    whole = folder.read(walk(folder, "online", visible), visible, whole=True)
+    assert whole == folder.read(walk(folder, "online", HOST), HOST, whole=True) != once
+
+
 def test_the_host_reads_its_own_bytes(folder: CpuFolder) -> None:
     nodeid = walk(folder, "possible", HOST)
     assert folder.read(nodeid, HOST, whole=True) == b"0-7\n"
