@@ -49,6 +49,11 @@ class KeptFile(Protocol):
         """Its descriptor, below 0 while it is closed."""
         ...
 
+    @property
+    def is_held(self) -> bool:
+        """Whether its descriptor is in use for more than one call, and must not be closed."""
+        ...
+
     def close(self) -> None:
         """Close it, and tell its budget."""
         ...
@@ -57,30 +62,38 @@ class KeptFile(Protocol):
 class FileBudget:
     """An upper bound to the files that one process keeps open, those of all cgroups above all.
 
-    Past it the file that was used longest ago is closed; its next use opens it again. Not for
-    use by several threads at once.
+    Past it the file that was used longest ago is closed; its next use opens it again. While far
+    fewer are open nobody writes down which was used when. Not for use by several threads at once.
     """
+
+    __slots__ = ("_open", "is_tight", "max_open")
 
     def __init__(self, max_open: int | None = None) -> None:
         """`max_open` None: half of what RLIMIT_NOFILE allows."""
         self.max_open = max_open if max_open is not None else _half_of_the_limit()
         self.is_tight = False
-        """Whether so many are open that which of them was used last is soon of consequence."""
+        """Whether so many are open that which of them was used last is soon of consequence: to
+        write it down touches three other files' objects, which are in no cache."""
         self._open: OrderedDict[KeptFile, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
 
     def add(self, file: KeptFile) -> None:
-        """Count `file`, just opened, and close the oldest ones beyond the bound."""
+        """Count `file`, just opened, and close the oldest other ones beyond the bound."""
         self._open[file] = None
-        self.is_tight = len(self._open) > self.max_open // 2
+        self.is_tight = len(self._open) > self.max_open * 7 // 8
         while len(self._open) > max(1, self.max_open):
-            next(iter(self._open)).close()
+            others = (one for one in self._open if not one.is_held and one is not file)
+            oldest = next(others, None)
+            if oldest is None:
+                # As soon as what is held is free again, the next file that is opened closes both.
+                break
+            oldest.close()
 
     def used(self, file: KeptFile) -> None:
-        """Note that `file` was used just now, if it is counted."""
-        if file in self._open:
+        """Note that `file` was used just now, if it is counted and that is of consequence."""
+        if self.is_tight and file in self._open:
             self._open.move_to_end(file)
 
     def discard(self, file: KeptFile) -> None:
@@ -93,7 +106,9 @@ class FileBudget:
         Where the limit was lowered below what is open, closing a file above it is of no use.
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        below = (file for file in self._open if limit == resource.RLIM_INFINITY or file.fd < limit)
+        if limit == resource.RLIM_INFINITY:
+            limit = 1 << 62
+        below = (file for file in self._open if file.fd < limit and not file.is_held)
         found = next(below, None)
         if found is None:
             return False
@@ -105,6 +120,8 @@ class KernelFile:
     """One file of one cgroup."""
 
     __slots__ = ("__weakref__", "_directory", "buffer_bytes", "fd", "name")
+
+    is_held = False
 
     def __init__(self, directory: CgroupDirectory, name: str) -> None:
         self.name = name
@@ -162,6 +179,7 @@ class KernelFile:
         """Close the descriptor, if one is open; the next read opens the file again."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
+            self._directory.trace.closed += 1
             self._directory.budget.discard(self)
             os.close(fd)
 
@@ -169,17 +187,20 @@ class KernelFile:
 class Trace:
     """What a value is made of, while it is made: the files that are read, for `Kept`."""
 
-    __slots__ = ("_at_hand", "texts", "until")
+    __slots__ = ("_at_hand", "closed", "texts", "until")
 
     def __init__(self) -> None:
         self.texts: dict[KernelFile, bytes] | None = None
         """What was read; None while nothing is traced."""
         self.until = FOR_EVER
         """When a file that was missing is looked for again."""
+        self.closed = 0
+        """How many of the container's files were closed: descriptors that were noted before that
+        may be other files by now."""
         self._at_hand: dict[KernelFile, bytes] = {}
 
     def begin(self, at_hand: dict[KernelFile, bytes]) -> None:
-        """Note what is read from now on. Texts `at_hand`, just read, are not read again."""
+        """Note what is read from now on. Texts `at_hand`, just read whole, are not read again."""
         assert self.texts is None, "one value's inputs would be lost to another's"
         self.texts, self.until, self._at_hand = {}, FOR_EVER, at_hand
 
@@ -191,8 +212,7 @@ class Trace:
         """Do as `file.read`, and note it."""
         assert self.texts is not None
         text = self._at_hand.pop(file, None)
-        # A full buffer may be a cut text.
-        if text is None or len(text) == file.buffer_bytes:
+        if text is None:
             text = file.read()
         if self.texts.setdefault(file, text) != text:
             self.spoil()
@@ -214,7 +234,7 @@ class CgroupDirectory:
     (kernel 5.5, commit 40430452fd5d), so that a cgroup made anew has another one.
     """
 
-    __slots__ = ("_absent_until", "_clock", "_files", "_trace", "budget", "device", "inode", "path")
+    __slots__ = ("_absent_until", "_clock", "_files", "budget", "device", "inode", "path", "trace")
 
     def __init__(
         self,
@@ -227,7 +247,7 @@ class CgroupDirectory:
         self.path = path
         self.budget = budget
         self._clock = clock
-        self._trace = Trace() if trace is None else trace
+        self.trace = Trace() if trace is None else trace
         self._files: dict[str, KernelFile] = {}
         self._absent_until: dict[str, float] = {}
         self.device, self.inode = _device_and_inode(path)
@@ -250,7 +270,7 @@ class CgroupDirectory:
         file = self._files.get(name)
         if file is None:
             file = self._files[name] = KernelFile(self, name)
-        return file.read() if self._trace.texts is None else self._trace.read(file)
+        return file.read() if self.trace.texts is None else self.trace.read(file)
 
     def read(self, name: str) -> Content:
         """Return the file `name`, or why there is nothing.
@@ -260,7 +280,7 @@ class CgroupDirectory:
         """
         absent_until = self._absent_until.get(name)
         if absent_until is not None and self._clock() < absent_until:
-            self._trace.miss(absent_until)
+            self.trace.miss(absent_until)
             return Missing.ABSENT
         try:
             content = self.read_or_raise(name)
@@ -268,12 +288,12 @@ class CgroupDirectory:
             raise
         except FileNotFoundError:
             absent_until = self._absent_until[name] = self._clock() + ABSENT_SECONDS
-            self._trace.miss(absent_until)
+            self.trace.miss(absent_until)
             return Missing.ABSENT
         except OSError as error:
             if error.errno in RUN_OUT:
                 raise
-            self._trace.spoil()
+            self.trace.spoil()
             return Missing.UNREADABLE
         if absent_until is not None:
             del self._absent_until[name]

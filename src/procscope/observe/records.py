@@ -67,7 +67,7 @@ class Record:
     anew.
     """
 
-    __slots__ = ("_budget", "_known_load", "_path", "_written_ledger", "fd")
+    __slots__ = ("_budget", "_known_load", "_path", "_written_ledger", "fd", "is_held")
 
     def __init__(self, path: str, *, create: bool, budget: FileBudget | None = None) -> None:
         """Raises OSError, also where a disk is too full for the record to be ever written."""
@@ -76,6 +76,8 @@ class Record:
         self._written_ledger = b""
         """Whole blocks, as they were last read and written here; or nothing."""
         self._budget = FileBudget() if budget is None else budget
+        self.is_held = False
+        """Whether the ledger is locked: the lock would end with the descriptor."""
         self.fd = open_within(self._budget, path, os.O_RDWR | (os.O_CREAT if create else 0))
         self._budget.add(self)
         if create:
@@ -188,22 +190,20 @@ class Record:
         render, and must not write.
         """
         fd = self._opened()
-        # The lock would end with the descriptor: meanwhile it is nothing to give up.
-        self._budget.discard(self)
-        locked = False
+        self.is_held = True
         try:
-            locked = _lock(fd, patience_ns)
-        finally:
-            if not locked:
-                self._budget.add(self)
-        return locked
+            self.is_held = _lock(fd, patience_ns)
+        except BaseException:
+            self.is_held = False
+            raise
+        return self.is_held
 
     def unlock_ledger(self) -> None:
         """Let others write the ledger."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         finally:
-            self._budget.add(self)
+            self.is_held = False
 
     def _read(self, offset: int, size_hint: int) -> bytes | None:
         fd = self._opened()

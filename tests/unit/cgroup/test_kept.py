@@ -77,6 +77,50 @@ def test_a_change_of_any_file_shows_at_once(watched: Watched, name: str, folder:
     assert watched.made == 2
 
 
+def test_that_nothing_has_changed_is_found_out_without_making_it(watched: Watched) -> None:
+    assert watched.kept.unchanged() is None
+    value = watched.get()
+    assert watched.kept.unchanged() is value
+    watched.write("memory.max", "3\n", "pod")
+    assert watched.kept.unchanged() is None
+    assert watched.made == 1
+    assert watched.get() == watched.fresh()
+    assert watched.kept.unchanged() is not None
+    watched.now += ABSENT_SECONDS
+    assert watched.kept.unchanged() is not None, "no file was missing"
+
+
+def test_a_missing_file_is_looked_for_in_time(watched: Watched) -> None:
+    (watched.own / "memory.max").unlink()
+    watched.get()
+    assert watched.kept.unchanged() is not None
+    watched.now += ABSENT_SECONDS
+    assert watched.kept.unchanged() is None
+
+
+def test_other_files_with_the_numbers_of_those_that_were_closed_tell_nothing(
+    watched: Watched, tmp_path: Path
+) -> None:
+    """Of another container's files the texts may even be the same."""
+    watched.get()
+    watched.files.close()
+    for folder in ("other", "other/pod"):
+        (tmp_path / folder).mkdir(parents=True)
+    others = [
+        CgroupDirectory(str(tmp_path / folder), watched.budget) for folder in ("other/pod", "other")
+    ]
+    for directory, text in zip(others, ("1\n", "2\n"), strict=True):
+        for name in NAMES:
+            (Path(directory.path) / name).write_text(text)
+            directory.read(name)
+    watched.write("memory.max", "3\n")
+    assert watched.kept.unchanged() is None
+    assert watched.get() == watched.fresh()
+    assert watched.made == 2
+    for directory in others:
+        directory.close()
+
+
 def test_a_change_of_what_is_beside_the_files_makes_it_anew(watched: Watched) -> None:
     watched.get((1, "a"))
     watched.get((1, "a"))
