@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from procscope.cgroup.cgroup import Cgroup, CgroupTasks
 from procscope.cgroup.files import RUN_OUT, CgroupGone, FileBudget
@@ -38,6 +39,22 @@ _MAX_COUNTED_THREADS = 128
 """A container with more is not walked at a read; its counts are the sampler's."""
 
 
+class Limits(NamedTuple):
+    """The limits that something was made with, and how to see that it would be made again so."""
+
+    share: CpuShare
+    kept: Kept[CpuShare]
+    until_ns: int
+    """On the monotonic clock; the host's part in it has to be looked at then."""
+
+    def hold(self) -> bool:
+        """Tell whether nothing has changed.
+
+        Another lifetime of the container has other files: those that are read here are gone.
+        """
+        return time.monotonic_ns() < self.until_ns and self.kept.unchanged() is self.share
+
+
 class ContainerObserver:
     """One container's open cgroup and record. Raises CgroupGone once its cgroup is removed."""
 
@@ -64,6 +81,7 @@ class ContainerObserver:
         "_visible_of",
         "cgroup",
         "container",
+        "record_name",
         "sizes",
         "unread_sweeps",
     )
@@ -79,6 +97,8 @@ class ContainerObserver:
     ) -> None:
         self.container = container
         self.cgroup = cgroup
+        self.record_name = record_name(container, cgroup)
+        """Of this lifetime of the container's cgroup."""
         self.sizes: dict[str, int] = {}
         """How long each view was when it was last rendered."""
         self.unread_sweeps = 0
@@ -109,11 +129,6 @@ class ContainerObserver:
         self._newest_pid = 0
         self._tasks_at_ns = 0
         self._slept_at_cpu_ns: int | None = None
-
-    @property
-    def record_name(self) -> str:
-        """The name of the record of this lifetime of the container's cgroup."""
-        return record_name(self.container, self.cgroup)
 
     def close(self) -> None:
         """Close every file that is kept open."""
@@ -146,9 +161,18 @@ class ContainerObserver:
             if self._visible_of != (share, online):
                 self._visible = visible_cpus(share, online, self._cpu_count)
                 self._none_hidden_by_quota = self._visible == _without_quota(share, online)
-                self._visible_of = share, online
+            self._visible_of = share, online
             self._visible_at_ns = now_ns
         return self._visible
+
+    def limits(self, until_ns: int) -> Limits | None:
+        """Return the limits that `visible_cpus` has last told of; None where that is over.
+
+        `until_ns` says when the host's files have to be looked at again.
+        """
+        if self._visible_of is None or self._host.online_cpus() is not self._visible_of[1]:
+            return None
+        return Limits(self._visible_of[0], self._share, until_ns)
 
     def age_ns(self) -> int:
         """Return the time since the container's first process started."""

@@ -134,6 +134,14 @@ class HostFiles:
         """Return the CPUs that are online, sorted. Raises OSError, ValueError."""
         return self._parsed(f"{self.sys}/{_ONLINE}", _parse_online)
 
+    def steady_until_ns(self, names: Iterable[str] = ()) -> int:
+        """Return until when (monotonic) which CPUs are online is good as it was read last.
+
+        And so `/proc/NAME` for each of `names`, all of them read before.
+        """
+        paths = [f"{self.sys}/{_ONLINE}", *(f"{self.proc}/{name}" for name in names)]
+        return min(self._snapshot(path).read_at_ns for path in paths) + STEADY_NS
+
     def overcommit_ratio(self) -> int:
         """Return `vm.overcommit_ratio` in per cent; the kernel's default where it is unreadable."""
         try:

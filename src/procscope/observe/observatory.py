@@ -10,14 +10,14 @@ import errno
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from procscope.cgroup.cgroup import Cgroup
 from procscope.cgroup.files import CgroupGone, FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.containers.container import Container
 from procscope.ids import ContainerKey, CpuId
-from procscope.observe.container import ContainerObserver
+from procscope.observe.container import ContainerObserver, Limits
 from procscope.observe.host import HostFiles
 from procscope.observe.records import RecordStore
 from procscope.observe.registry import View
@@ -39,6 +39,17 @@ class Fallback:
     view: str
     container: Container
     error: Exception
+
+
+class OfLifetime(NamedTuple):
+    """What one lifetime of a container has, or sees."""
+
+    content: bytes = b""
+    visible: tuple[CpuId, ...] = ()
+    age_ns: int = 0
+    """For how long it has had processes; 0 where that is not known, or this is the host's."""
+    limits: Limits | None = None
+    """What it was made with, where it is made of nothing else."""
 
 
 def ignore_fallback(fallback: Fallback) -> None:
@@ -95,26 +106,34 @@ class Observatory:
         """
         return self._with_observer(container, lambda one: one.record_name)
 
-    def render_lifetime(self, view: View, container: Container, lifetime: str) -> bytes | None:
+    def render_lifetime(self, view: View, container: Container, lifetime: str) -> OfLifetime | None:
         """As `render`, for one `lifetime` of a container; None once that is over."""
 
-        def render(one: ContainerObserver) -> bytes | None:
-            return one.render(view.name, view.render) if one.record_name == lifetime else None
+        def render(one: ContainerObserver) -> OfLifetime | None:
+            if one.record_name != lifetime:
+                return None
+            content = one.render(view.name, view.render)
+            limits: Limits | None = None
+            if view.follows_limits:
+                limits = one.limits(self.host.steady_until_ns([view.name]))
+            return OfLifetime(content, age_ns=_age_ns(one), limits=limits)
 
         try:
             return self._with_observer(container, render)
         except CgroupGone:
             return None
         except Exception as error:  # noqa: BLE001 - as in `render`
-            return self._fall_back(view, container, error)
+            return OfLifetime(self._fall_back(view, container, error))
 
-    def visible_cpus_of_lifetime(
-        self, container: Container, lifetime: str
-    ) -> tuple[CpuId, ...] | None:
+    def visible_cpus_of_lifetime(self, container: Container, lifetime: str) -> OfLifetime | None:
         """Return the CPUs that one `lifetime` of a container sees; None once that is over."""
 
-        def visible(one: ContainerObserver) -> tuple[CpuId, ...] | None:
-            return one.visible_cpus() if one.record_name == lifetime else None
+        def visible(one: ContainerObserver) -> OfLifetime | None:
+            if one.record_name != lifetime:
+                return None
+            cpus = one.visible_cpus()
+            limits = one.limits(self.host.steady_until_ns())
+            return OfLifetime(visible=cpus, age_ns=_age_ns(one), limits=limits)
 
         try:
             return self._with_observer(container, visible)
@@ -122,19 +141,16 @@ class Observatory:
             return None
         except (OSError, ValueError) as error:
             self._on_fallback(Fallback("sys/devices/system/cpu", container, error))
-            return self.host.online_cpus()
+            return OfLifetime(visible=self.host.online_cpus())
 
     def age_of_lifetime_ns(self, container: Container, lifetime: str) -> int:
         """Return for how long one `lifetime` of a container has had processes.
 
         0 where that is not known, or it is over.
         """
-
-        def age_ns(one: ContainerObserver) -> int:
-            return one.age_ns() if one.record_name == lifetime else 0
-
         try:
-            return self._with_observer(container, age_ns)
+            one = self._observer(container)
+            return _age_ns(one) if one.record_name == lifetime else 0
         except (OSError, ValueError):
             return 0
 
@@ -245,3 +261,10 @@ class Observatory:
         if observer is not None:
             del self._to_check[key]
             observer.close()
+
+
+def _age_ns(observer: ContainerObserver) -> int:
+    try:
+        return observer.age_ns()
+    except (OSError, ValueError):
+        return 0

@@ -47,6 +47,11 @@ class CpuFolder:
         """Return the target of a symbolic link as it stands on the host. Raises OSError."""
         return os.fsencode(os.readlink(self._host_path(self.path(nodeid, visible))))
 
+    def is_visible_list(self, nodeid: NodeId) -> bool:
+        """Tell whether a file tells of the visible CPUs, and of nothing else."""
+        path = self._paths.path(nodeid)
+        return path is not None and cpu_sysfs.visible_list(path, ()) is not None
+
     def read(self, nodeid: NodeId, visible: Collection[CpuId], *, whole: bool) -> bytes:
         """Return the content of a file, the host's own where `whole`. Raises OSError."""
         last = self._last_lists.get(nodeid)

@@ -16,13 +16,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Final, NoReturn, cast
+from typing import Final, NamedTuple, NoReturn, cast
 
 from procscope.containers.container import Container
 from procscope.containers.identity import WholeContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.ids import CpuId, FileHandle, NodeId, Pid
-from procscope.observe.observatory import Observatory
+from procscope.observe.container import Limits
+from procscope.observe.observatory import Observatory, OfLifetime
 from procscope.observe.registry import View
 from procscope.tree.cpufolder import CpuFolder
 from procscope.tree.nodeids import ROOT
@@ -50,6 +51,22 @@ def _nothing(pid: Pid) -> None:
     del pid
 
 
+class _Made(NamedTuple):
+    """A content, and whether the kernel may keep it for others."""
+
+    content: bytes
+    may_be_kept: bool
+    limits: Limits | None = None
+    """What it was made with, where it is made of nothing else and may be kept."""
+
+
+class _Told(NamedTuple):
+    """What the kernel was last told of a file, and the limits with which it still holds."""
+
+    attributes: Attributes
+    limits: Limits
+
+
 class PinnedTree:
     """The files of every container; implements `procscope.fuse.filesystem.Filesystem`."""
 
@@ -69,6 +86,7 @@ class PinnedTree:
         self._identifier = identifier
         self._pins = pins
         self._snapshots = Snapshots(store)
+        self._told: dict[NodeId, _Told] = {}
         self._on_outsider = on_outsider
         self._cpu_folder = CpuFolder(observatory.host.sys, PinnedPaths)
         self._made_at_ns = time.time_ns()
@@ -85,6 +103,7 @@ class PinnedTree:
     def sweep(self) -> bool:
         """Close what is kept for containers and readers that have gone; tell if any is kept."""
         self._pins.sweep()
+        self._told.clear()
         kept = [self._observatory.sweep(), self._identifier.sweep()]
         return any(kept)
 
@@ -123,8 +142,21 @@ class PinnedTree:
         return Entry(self.getattr(caller, join(number, child), None), _VALID_NS)
 
     def getattr(self, caller: Caller, nodeid: NodeId, fh: FileHandle | None) -> Attributes:
-        """See `Filesystem.getattr`: of a file, the content is made anew here."""
-        del fh
+        """See `Filesystem.getattr`: of a file, the content is made anew here.
+
+        But for one that only follows limits which have not changed. Whoever asks for it has mostly
+        paused since, so that every object that is touched is in no cache any more: this way is as
+        short as can be.
+        """
+        told = self._told.get(nodeid)
+        if told is not None:
+            if told.limits.hold():
+                return told.attributes
+            del self._told[nodeid]
+        return self._look(caller, nodeid)
+
+    def _look(self, caller: Caller, nodeid: NodeId) -> Attributes:
+        """Return the attributes of a node as it is now."""
         if nodeid == ROOT:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
         if nodeid in _LINKS:
@@ -172,8 +204,9 @@ class PinnedTree:
         snapshot = self._snapshots.get(nodeid)
         if snapshot is None:
             # Files are opened by the kernel itself: who may read them is its to say.
-            content, _ = self._render(Caller(pid, 0, 0, unique), nodeid)
-            snapshot = self._snapshots.update(nodeid, content)
+            made = self._render(Caller(pid, 0, 0, unique), nodeid)
+            self._told.pop(nodeid, None)
+            snapshot = self._snapshots.update(nodeid, made.content)
         return snapshot.content[offset : offset + size]
 
     def release(self, nodeid: NodeId, fh: FileHandle) -> None:
@@ -208,6 +241,7 @@ class PinnedTree:
 
     def forget(self, nodeid: NodeId, nlookup: int) -> None:
         """See `Filesystem.forget`: what the kernel has cached of the node is gone."""
+        self._told.pop(nodeid, None)
         self._snapshots.forget(nodeid)
 
     def _split(self, nodeid: NodeId) -> tuple[int, NodeId]:
@@ -255,67 +289,75 @@ class PinnedTree:
 
     def _file_attributes(self, caller: Caller, bare: Attributes, valid_ns: int) -> Attributes:
         """The attributes of a file with its content's size, and the time at which that changed."""
+        self._told.pop(bare.nodeid, None)
         try:
-            content, may_be_kept = self._render(caller, bare.nodeid)
-            snapshot = self._snapshots.update(bare.nodeid, content)
+            made = self._render(caller, bare.nodeid)
+            snapshot = self._snapshots.update(bare.nodeid, made.content)
         except OSError:
             # Of a file that cannot be read there is no size. The kernel would take one of size 0
             # for empty without asking; so it asks, and the reader gets the error.
             return bare._replace(size_bytes=bare.blksize, valid_ns=0)
-        return bare._replace(
+        attributes = bare._replace(
             size_bytes=len(snapshot.content),
             mtime_ns=snapshot.mtime_ns,
-            valid_ns=valid_ns if may_be_kept else 0,
+            valid_ns=valid_ns if made.may_be_kept else 0,
         )
+        if made.limits is not None:
+            self._told[bare.nodeid] = _Told(attributes, made.limits)
+        return attributes
 
-    def _render(self, caller: Caller, nodeid: NodeId) -> tuple[bytes, bool]:
-        """Return the content of a file, and whether the kernel may keep it for others."""
+    def _render(self, caller: Caller, nodeid: NodeId) -> _Made:
+        """Return the content of a file."""
         number, part = self._split(nodeid)
         view = self._views.get(part)
         if view is not None:
             return self._render_view(caller, number, view)
         if not is_sysfs_part(part):
             raise _stale()
-        visible, may_be_kept = self._visible_to(caller, number)
-        return self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU), may_be_kept
+        visible, found = self._visible_to(caller, number)
+        content = self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU)
+        if found is None or not self._cpu_folder.is_visible_list(part):
+            return _Made(content, found is not None and _has_started(found))
+        return _made(content, found)
 
-    def _render_view(self, caller: Caller, number: int, view: View) -> tuple[bytes, bool]:
+    def _render_view(self, caller: Caller, number: int, view: View) -> _Made:
         """Of the container that is pinned; where that has gone, of the caller's, as the live tree.
 
         Who still has its mounts has moved to another cgroup.
         """
         pin = self._pins.of_number(number)
         if pin is not None:
-            content = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
-            if content is not None:
-                return content, self._has_started(pin)
-        return self._observatory.render(view, self._identifier.container_of(caller.pid)), False
+            found = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
+            if found is not None:
+                return _made(found.content, found)
+        container = self._identifier.container_of(caller.pid)
+        return _Made(self._observatory.render(view, container), may_be_kept=False)
 
     def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
         """The CPUs that are seen in the folder of container `number`."""
         return self._visible_to(caller, number)[0]
 
-    def _visible_to(self, caller: Caller, number: int) -> tuple[Collection[CpuId], bool]:
-        """The same, and whether the kernel may keep what is made of it."""
+    def _visible_to(
+        self, caller: Caller, number: int
+    ) -> tuple[Collection[CpuId], OfLifetime | None]:
+        """The same, and what else is known of the container that is pinned, if it is that one's."""
         pin = self._pins.of_number(number)
         if pin is not None:
             found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
             if found is not None:
-                return found, self._has_started(pin)
+                return found.visible, found
         container = self._identifier.container_of(caller.pid)
         if container is None:
-            return _EVERY_CPU, False
-        return self._observatory.visible_cpus(container), False
-
-    def _has_started(self, pin: Pin) -> bool:
-        """Tell whether a container's limits change by an administrator's hand from now on."""
-        age_ns = self._observatory.age_of_lifetime_ns(pin.container, pin.lifetime)
-        return age_ns > STARTING_NS
+            return _EVERY_CPU, None
+        return self._observatory.visible_cpus(container), None
 
     def _kept_ns(self, number: int) -> int:
         """Return how long the kernel may keep which CPUs there are in a container's folder."""
         pin = self._pins.of_number(number)
-        return LIMITS_VALID_NS if pin is not None and self._has_started(pin) else 0
+        if pin is None:
+            return 0
+        age_ns = self._observatory.age_of_lifetime_ns(pin.container, pin.lifetime)
+        return LIMITS_VALID_NS if age_ns > STARTING_NS else 0
 
     def _pin_of(self, caller: Caller) -> Pin | None:
         container: Container | None = self._identifier.whole_container_of(caller.pid)
@@ -325,6 +367,18 @@ class PinnedTree:
             return self._pins.of_lifetime(container, self._observatory.lifetime(container))
         except (OSError, ValueError):
             return None
+
+
+def _has_started(found: OfLifetime) -> bool:
+    """Tell whether a container's limits change by an administrator's hand from now on."""
+    return found.age_ns > STARTING_NS
+
+
+def _made(content: bytes, found: OfLifetime) -> _Made:
+    """Of a container that is being started nothing is kept, here or by the kernel."""
+    if not _has_started(found):
+        return _Made(content, may_be_kept=False)
+    return _Made(content, may_be_kept=True, limits=found.limits)
 
 
 def _no_entry(name: str) -> OSError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,11 @@ from procscope.daemon.handles import HandleStore
 from procscope.daemon.pins import PinStore
 from procscope.fuse.filesystem import Caller, Entry, Filesystem, StatFs
 from procscope.ids import FileHandle, NodeId, Pid
+from procscope.observe import host as of_host
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
-from procscope.observe.registry import VIEWS
+from procscope.observe.container import ContainerObserver
+from procscope.observe.host import MOVING_NS, HostFiles
+from procscope.observe.registry import VIEWS, View
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinned import LIMITS_VALID_NS, MOVING_VALID_NS, PinnedTree
 from procscope.tree.pinnedids import NUMBER_BITS, PinnedPaths, join, named_part, split
@@ -58,7 +63,7 @@ class Scene:
         self.outsiders = 0
         self.begin()
 
-    def begin(self) -> None:
+    def begin(self, views: Mapping[str, View] = VIEWS) -> None:
         """Be a new worker on the same memory and folders."""
         self.contents.adopt_part(0)
         self.observatory = self.host.observatory()
@@ -68,13 +73,17 @@ class Scene:
             self.identifier,
             PinStore(str(self.root / "pins"), str(self.root / "records")),
             self.contents,
-            VIEWS,
+            views,
             on_outsider=self._count,
         )
 
     def _count(self, pid: Pid) -> None:
         assert pid in (HOST_PID, SERVICE_PID, 0, 99)
         self.outsiders += 1
+
+    def handle(self, nodeid: NodeId) -> FileHandle:
+        """Return the handle of what is kept of a node."""
+        return self.contents.kept()[nodeid]
 
     def close(self) -> None:
         self.tree.close()
@@ -281,3 +290,124 @@ def test_where_there_is_no_room_the_oldest_goes() -> None:
         snapshots.forget(NodeId(node))
     assert store.in_use() == 0
     store.close()
+
+
+class Counting:
+    """`cpuinfo`, and how often it was rendered."""
+
+    def __init__(self) -> None:
+        self.rendered = 0
+        self.error: Exception | None = None
+        self.view = dataclasses.replace(VIEWS["cpuinfo"], render=self._render)
+
+    def _render(self, host: HostFiles, container: ContainerObserver) -> bytes:
+        self.rendered += 1
+        if self.error is not None:
+            raise self.error
+        return VIEWS["cpuinfo"].render(host, container)
+
+
+@pytest.fixture
+def counting(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    """The tree's `cpuinfo` is counted, SMALL has started, and the host's files never grow old."""
+    monkeypatch.setattr(of_host, "STEADY_NS", 3600 * 1_000_000_000)
+    (scene.host.cgroups / SMALL / "cgroup.procs").write_text(f"{SMALL_PID}\n")
+    counting = Counting()
+    scene.tree.close()
+    scene.begin({"cpuinfo": counting.view})
+    return counting
+
+
+def test_what_follows_the_limits_is_rendered_again_only_where_they_have_changed(
+    scene: Scene, counting: Counting
+) -> None:
+    node = scene.node("proc/cpuinfo")
+    first = scene.tree.getattr(caller(SMALL_PID), node, None)
+    assert [scene.tree.getattr(caller(pid), node, None) for pid in (10, 20, 5)] == [first] * 3
+    assert counting.rendered == 1
+    (scene.host.cgroups / SMALL / "cpu.max").write_text("200000 100000\n")
+    time.sleep(2 * MOVING_NS / 1e9)
+    second = scene.tree.getattr(caller(SMALL_PID), node, None)
+    assert second.size_bytes == len(scene.read(node, SMALL_PID)) > first.size_bytes
+    assert second.mtime_ns > first.mtime_ns
+    assert scene.tree.getattr(caller(SMALL_PID), node, None) == second
+    assert counting.rendered == 2
+
+
+@pytest.mark.parametrize("file", ["online", "present", "possible"])
+def test_a_list_of_cpus_is_new_at_once_where_another_file_has_seen_the_limit(
+    scene: Scene, counting: Counting, file: str
+) -> None:
+    nodes = [scene.node(path) for path in (f"{_CPUS}/{file}", "proc/cpuinfo")]
+    before = [scene.tree.getattr(caller(SMALL_PID), node, None) for node in nodes]
+    (scene.host.cgroups / SMALL / "cpu.max").write_text("300000 100000\n")
+    time.sleep(2 * MOVING_NS / 1e9)
+    for node, old in zip(reversed(nodes), reversed(before), strict=True):
+        assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes > old.size_bytes
+    assert scene.read(nodes[0], SMALL_PID) == b"0-2\n"
+    assert counting.rendered == 2
+
+
+def test_the_host_is_looked_at_again_in_time(
+    scene: Scene, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = scene.node("proc/cpuinfo")
+    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    (scene.host.root / "proc/cpuinfo").write_text(CPUINFO.replace("x", "xx"))
+    assert scene.tree.getattr(caller(SMALL_PID), node, None) == before
+    monkeypatch.setattr(of_host, "STEADY_NS", 0)
+    scene.tree.sweep()
+    assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes > before.size_bytes
+    (scene.host.root / "proc/cpuinfo").write_text(CPUINFO)
+    assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes == before.size_bytes
+    assert counting.rendered == 3
+
+
+def test_of_another_lifetime_nothing_is_told_again(scene: Scene, counting: Counting) -> None:
+    node = scene.node("proc/cpuinfo")
+    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    assert before.valid_ns == LIMITS_VALID_NS
+    scene.host.remake_container(SMALL, limit_bytes=1 << 20)
+    # The open files of a removed directory of a plain filesystem would still read.
+    scene.observatory.close()
+    assert scene.tree.getattr(caller(LARGE_PID), node, None).valid_ns == 0
+    assert scene.read(node, LARGE_PID).count(b"processor") == 3
+    assert counting.rendered == 2
+
+
+def test_a_container_that_is_being_started_is_looked_at_each_time(
+    scene: Scene, counting: Counting
+) -> None:
+    scene.host.proc.end(SMALL_PID)
+    now_ticks = boottime_ns() // NS_PER_TICK
+    scene.host.proc.add(SMALL_PID, f"0::/{SMALL}\n", start_ticks=now_ticks)
+    nodes = [scene.node(path) for path in ("proc/cpuinfo", f"{_CPUS}/online")]
+    for number in range(2, 5):
+        for node in nodes:
+            assert scene.tree.getattr(caller(SMALL_PID), node, None).valid_ns == 0
+        assert counting.rendered == number
+
+
+def test_what_is_the_hosts_is_counted_each_time_and_not_kept(
+    scene: Scene, counting: Counting
+) -> None:
+    counting.error = ValueError("no number")
+    node = scene.node("proc/cpuinfo")
+    for number in range(2, 5):
+        found = scene.tree.getattr(caller(SMALL_PID), node, None)
+        assert (found.size_bytes, found.valid_ns) == (len(CPUINFO), 0)
+        assert len(scene.host.fallbacks) == number
+    counting.error = None
+    assert scene.tree.getattr(caller(SMALL_PID), node, None).valid_ns == LIMITS_VALID_NS
+
+
+def test_a_content_that_was_dropped_is_told_of_anew(scene: Scene, counting: Counting) -> None:
+    node = scene.node("proc/cpuinfo")
+    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    for forget in (scene.tree.forget, lambda node, _: scene.contents.release(scene.handle(node))):
+        forget(node, 1)
+        content = scene.read(node, SMALL_PID)
+        after = scene.tree.getattr(caller(SMALL_PID), node, None)
+        assert after.mtime_ns > before.mtime_ns
+        assert after.size_bytes == len(content)
+        before = after
