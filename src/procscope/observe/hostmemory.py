@@ -20,19 +20,30 @@ class HostMemoryFile:
         self._look_every_ns = look_every_ns
         self._parse_every_ns = parse_every_ns
         self._told: bytes | None = None
-        self._memory: meminfo.HostMemory
+        self._memory: meminfo.HostMemory | None = None
         self._looked_at_ns = 0
         self._parsed_at_ns = 0
 
     def now(self) -> meminfo.HostMemory:
-        """Return what there is; equal as long as it has not changed. Raises OSError, ValueError."""
+        """Return what there is, the same object as long as that is equal.
+
+        Raises OSError, ValueError.
+        """
         now_ns = time.monotonic_ns()
-        if self._told is not None and now_ns - self._looked_at_ns <= self._look_every_ns:
-            return self._memory
+        memory = self._memory
+        if memory is not None and now_ns - self._looked_at_ns <= self._look_every_ns:
+            return memory
         text = self._read()
         told = meminfo.what_there_is(text)
-        if told != self._told or now_ns - self._parsed_at_ns > self._parse_every_ns:
-            self._memory = meminfo.parse(text)
+        if (
+            memory is None
+            or told != self._told
+            or now_ns - self._parsed_at_ns > self._parse_every_ns
+        ):
+            parsed = meminfo.parse(text)
+            if parsed != memory:
+                # Whatever was made of it is compared with this very object at each read.
+                self._memory = memory = parsed
             self._told, self._parsed_at_ns = told, now_ns
         self._looked_at_ns = now_ns
-        return self._memory
+        return memory

@@ -24,7 +24,9 @@ from procscope.observe.registry import View
 from procscope.views.cpus import CpuCount
 
 _MAX_OBSERVERS = 1024
-"""Containers whose open files a worker keeps; the one that was read longest ago goes first."""
+"""Containers whose open files a worker keeps. One that was not read since the last sweep goes
+first, else the one that was made first: to have them in the order of their reads would touch the
+entries of two other containers at each."""
 _CHECKED_FOR_EACH_NEW_ONE = 4
 _UNREAD_SWEEPS = 12
 """A container that nobody has read for so many sweeps, a minute, is made anew when it is."""
@@ -75,7 +77,7 @@ class Observatory:
         self._cpu_count = cpu_count
         self._on_fallback = on_fallback
         self._budget = FileBudget() if budget is None else budget
-        self._observers: OrderedDict[ContainerKey, ContainerObserver] = OrderedDict()
+        self._observers: dict[ContainerKey, ContainerObserver] = {}
         self._host_sizes: dict[str, int] = {}
         self._to_check: OrderedDict[ContainerKey, None] = OrderedDict()
         self._records_changed_ns: int | None = None
@@ -214,7 +216,6 @@ class Observatory:
         observer = self._observers.get(container.key)
         if observer is not None:
             observer.unread_sweeps = 0
-            self._observers.move_to_end(container.key)
             return observer
         self._check(_CHECKED_FOR_EACH_NEW_ONE)
         cgroup = Cgroup(self._hierarchies, container.cgroups, self._budget)
@@ -224,8 +225,12 @@ class Observatory:
         self._observers[container.key] = observer
         self._to_check[container.key] = None
         if len(self._observers) > _MAX_OBSERVERS:
-            self._forget(next(iter(self._observers)))
+            self._forget(self._least_wanted())
         return observer
+
+    def _least_wanted(self) -> ContainerKey:
+        unread = (key for key, one in self._observers.items() if one.unread_sweeps)
+        return next(unread, next(iter(self._observers)))
 
     def sweep(self) -> bool:
         """Close the files of containers whose cgroup has gone, and of those that nobody reads.

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
 from procscope.observe.host import MOVING_NS, HostFiles, read_whole
+from procscope.observe.hostmemory import HostMemoryFile
 from tests.unit.containers.fakeproc import open_below
 
 WORKERS = 3
@@ -186,3 +187,13 @@ def test_what_is_kept_open_is_read_without_descriptors(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         host.close()
+
+
+def test_memory_that_is_equal_is_the_same_object() -> None:
+    """What was made of it is found to be good by a look at its address."""
+    text = b"MemTotal: 100 kB\nMemFree: %d kB\nSwapTotal: %d kB\n"
+    texts = iter([text % (1, 0), text % (2, 0), text % (2, 8), text % (3, 8)])
+    file = HostMemoryFile(lambda: next(texts), look_every_ns=-1, parse_every_ns=-1)
+    memories = [file.now() for _ in range(4)]
+    assert memories[0] is memories[1] is not memories[2] is memories[3]
+    assert memories[3].swap_total_bytes == 8192

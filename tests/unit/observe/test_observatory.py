@@ -205,15 +205,20 @@ def test_tracking_makes_a_record_and_never_fails(host: FakeHost, observatory: Ob
     assert [one.view for one in host.fallbacks] == ["the record"]
 
 
-def test_the_longest_unread_container_is_given_up(
+def test_a_container_that_was_not_read_since_the_last_sweep_is_given_up(
     host: FakeHost, observatory: Observatory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MAX_OBSERVERS", 2)
-    a, b, c = (host.add_container(name) for name in "abc")
-    for container in (a, b, a, c):
+    a, b, c, d = (host.add_container(name) for name in "abcd")
+    for container in (a, b):
+        mem_total_kb(observatory, container)
+    observatory.sweep()
+    for container in (a, c):
         mem_total_kb(observatory, container)
     assert list(observatory._observers) == [a.key, c.key]
     assert open_below(host.cgroups / "b") == []
+    mem_total_kb(observatory, d)
+    assert list(observatory._observers) == [c.key, d.key], "of equals the one that was made first"
 
 
 def test_a_container_that_is_gone_unread_is_swept(host: FakeHost, observatory: Observatory) -> None:
