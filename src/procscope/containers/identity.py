@@ -38,6 +38,9 @@ _CGROUP_TEXT_BYTES = 1 << 16
 """More than a line of PATH_MAX for each of v1's controllers: the text is never cut."""
 _MAX_PARENTS = 4096
 _DIGEST_BYTES = 16
+_KEPT_SWEEPS = 4
+"""Who has read is remembered for so many sweeps, 20 seconds, and again so many: with very many
+containers it is mostly somebody who reads every few seconds, in each of them."""
 _PID = re.compile(r"[0-9]{1,10}")
 _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
@@ -45,10 +48,14 @@ _INIT_SCOPE = "/init.scope"
 
 @dataclass(frozen=True, slots=True)
 class _Witness:
-    """An open `/proc/PID/cgroup` and what it said."""
+    """An open `/proc/PID/cgroup` and what it said.
+
+    That is a kilobyte on v1, and kept as its length and a hash with this process's secret key.
+    """
 
     fd: int
-    text: bytes
+    length: int
+    hash: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,7 @@ class _Answer:
         """Tell whether all witnesses still say what they said."""
         try:
             for witness in self.witnesses:
-                text = witness.text
-                if os.pread(witness.fd, len(text) + 1, 0) != text:
+                if hash(os.pread(witness.fd, witness.length + 1, 0)) != witness.hash:
                     return False
         except OSError:
             return False
@@ -110,7 +116,8 @@ class Identifier:
         self._budget = FileBudget() if budget is None else budget
         self._recent: dict[Pid, _Answer] = {}
         self._older: dict[Pid, _Answer] = {}
-        """Of those who have not read since the last sweep."""
+        """Of those who have not read lately."""
+        self._sweeps = 0
         self._named: WeakValueDictionary[bytes, Container] = WeakValueDictionary()
         """By the digest of the text that names them: a text is a kilobyte on v1."""
         self._host_pid_namespace = self._pid_namespace("self")
@@ -162,33 +169,40 @@ class Identifier:
         return container if answer is not None and answer.is_whole else None
 
     def sweep(self) -> bool:
-        """Close the files of those who have not read since the last sweep.
+        """Close the files of those who have not read for some sweeps.
 
         They are the ones that have gone, and others for whom it is worth little to keep them open.
         Tells whether any are kept still.
         """
-        self._close_older()
-        self._older, self._recent = self._recent, {}
-        return bool(self._older)
+        self._sweeps += 1
+        if self._sweeps % _KEPT_SWEEPS == 0:
+            self._forget_older()
+        return bool(self._older or self._recent)
 
     def close(self) -> None:
         """Close every file that is kept open."""
-        self.sweep()
+        self._forget_older()
         self._close_older()
+
+    def _forget_older(self) -> None:
+        self._close_older()
+        self._older, self._recent = self._recent, {}
 
     def _close_older(self) -> None:
         while self._older:
             self._older.popitem()[1].close()
 
-    def _witness(self, pid: Pid) -> _Witness | None:
+    def _witness(self, pid: Pid) -> tuple[_Witness, bytes] | None:
+        """Return an open `/proc/PID/cgroup`, and its text."""
         fd = self._open(f"{pid}/cgroup")
         if fd is None:
             return None
         try:
-            return _Witness(fd, os.pread(fd, _CGROUP_TEXT_BYTES, 0))
+            text = os.pread(fd, _CGROUP_TEXT_BYTES, 0)
         except OSError:
             os.close(fd)
             return None
+        return _Witness(fd, len(text), hash(text)), text
 
     def _open(self, name: str) -> int | None:
         """Open a file of a process; None where it has gone.
@@ -203,21 +217,23 @@ class Identifier:
             return None
 
     def _identify(self, pid: Pid) -> _Answer | None:
-        own = self._witness(pid)
-        if own is None:
+        found = self._witness(pid)
+        if found is None:
             return None
-        named = self._container_by_text(own.text)
+        own, text = found
+        named = self._container_by_text(text)
         if named is not None:
             return _Answer(named, (own,))
-        paths = _cgroups(own.text)
+        paths = _cgroups(text)
         try:
             init = self._namespace_init(pid)
-            theirs = None if init is None else self._witness(init)
+            found = None if init is None else self._witness(init)
         except OSError:
             os.close(own.fd)
             raise
-        if theirs is not None:
-            paths_of_init = _without_init_scope(_cgroups(theirs.text))
+        if found is not None:
+            theirs, text = found
+            paths_of_init = _without_init_scope(_cgroups(text))
             if _contains(paths_of_init, paths):
                 return _Answer(container_of_paths(paths_of_init), (own, theirs))
             os.close(theirs.fd)

@@ -40,7 +40,7 @@ from procscope.tree.pins import NoPins, Pins
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
-_MOST_READERS = 256
+_MOST_READERS = 1280
 """Whose containers are remembered, with two descriptors each at most."""
 _MOST_FILES = 17 * 1024
 """Those of a thousand containers on v1. The kernel keeps a page for each that was read."""

@@ -265,19 +265,28 @@ def test_open_files_are_bounded(proc: FakeProc, identifier: Identifier) -> None:
         assert len(open_below(proc.root)) <= 2 * 8
 
 
-def test_who_has_not_read_since_the_last_sweep_is_swept(
-    proc: FakeProc, identifier: Identifier
-) -> None:
+def test_who_has_not_read_for_a_while_is_swept(proc: FakeProc, identifier: Identifier) -> None:
     for pid in (10, 11):
         proc.add(pid, v2(f"/docker/{A}"))
         identifier.container_of(Pid(pid))
-    assert identifier.sweep()
-    assert len(open_below(proc.root)) == 2
+    for _ in range(4):
+        assert identifier.sweep()
+        assert len(open_below(proc.root)) == 2
     identifier.container_of(Pid(11))
-    assert identifier.sweep()
+    assert [identifier.sweep() for _ in range(4)] == [True] * 4
     assert open_below(proc.root) == [f"{proc.root}/11/cgroup"]
-    assert not identifier.sweep()
+    assert [identifier.sweep() for _ in range(4)] == [True] * 3 + [False]
     assert open_below(proc.root) == []
+
+
+def test_another_text_of_the_same_length_is_seen(proc: FakeProc, identifier: Identifier) -> None:
+    proc.add(10, v2(f"/docker/{A}"))
+    assert cgroups_of(identifier, 10) == {"": f"/docker/{A}"}
+    for container in (B, A):
+        proc.move(10, v2(f"/docker/{container}"))
+        assert cgroups_of(identifier, 10) == {"": f"/docker/{container}"}
+    proc.move(10, v2(f"/docker/{A}/deeper"))
+    assert cgroups_of(identifier, 10) == {"": f"/docker/{A}"}
 
 
 def test_the_one_that_reads_no_more_makes_room_first(
@@ -288,7 +297,8 @@ def test_the_one_that_reads_no_more_makes_room_first(
         proc.add(pid, v2(f"/docker/{A}"))
     for pid in pids:
         identifier.container_of(Pid(pid))
-    identifier.sweep()
+    for _ in range(4):
+        identifier.sweep()
     for pid in (10, *pids[2:], 18):
         identifier.container_of(Pid(pid))
     assert open_below(proc.root) == [f"{proc.root}/{pid}/cgroup" for pid in (10, *pids[2:], 18)]
