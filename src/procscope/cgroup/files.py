@@ -137,26 +137,28 @@ class KernelFile:
         """
         if self.fd < 0:
             self._open()
-        else:
+        elif self._directory.budget.is_tight:
             self._directory.budget.used(self)
         try:
-            return self._read_whole()
+            content = os.pread(self.fd, self.buffer_bytes, 0)
+            return content if len(content) < self.buffer_bytes else self._read_longer()
         except OSError as error:
             if error.errno not in (errno.ENODEV, errno.ENOENT):
                 raise
             self.close()
             raise CgroupGone(self._directory.path) from error
 
-    def _read_whole(self) -> bytes:
+    def _read_longer(self) -> bytes:
         """A full buffer may be a cut text: read again from the start with a larger one.
 
         Reading on at an offset would join two texts of different instants.
         """
-        while len(content := os.pread(self.fd, self.buffer_bytes, 0)) == self.buffer_bytes:
-            if self.buffer_bytes >= LARGEST_FILE_BYTES:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.name)
+        while self.buffer_bytes < LARGEST_FILE_BYTES:
             self.buffer_bytes *= 2
-        return content
+            content = os.pread(self.fd, self.buffer_bytes, 0)
+            if len(content) < self.buffer_bytes:
+                return content
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self.name)
 
     def _open(self) -> None:
         budget = self._directory.budget

@@ -27,6 +27,8 @@ from procscope.views.meminfo import HostMemory
 _NS_PER_MS = 1_000_000
 MOVING_NS = 5 * _NS_PER_MS
 """How long a snapshot of a file with moving counters is good."""
+LOOK_NS = 100 * _NS_PER_MS
+"""How long it is good what a limit is compared with: how much memory and swap there is."""
 STEADY_NS = 500 * _NS_PER_MS
 """How long one of what changes with hotplug or by an administrator's hand is good."""
 _NEVER_NS = -(1 << 62)
@@ -94,20 +96,22 @@ class HostFiles:
         self._budget = FileBudget() if budget is None else budget
         self._snapshots: dict[str, _Snapshot] = {}
         self._memory = HostMemoryFile(
-            lambda: self._snapshot(f"{proc}/meminfo").read(), MOVING_NS, STEADY_NS
+            lambda: self._snapshot(f"{proc}/meminfo").read(),
+            self.overcommit_ratio,
+            LOOK_NS,
+            STEADY_NS,
         )
+        self.memory: Callable[[], tuple[HostMemory, int]] = self._memory.now
+        """How much memory, swap and huge pages there are, and vm.overcommit_ratio in per cent.
+
+        At most `LOOK_NS` old, and what the hardware tells beside it `STEADY_NS`; the same object as
+        long as it is equal. Nobody else is told of what is read for it, since nothing in it counts.
+        Raises OSError, ValueError.
+        """
 
     def read_proc(self, name: str, *, max_age_ns: int = MOVING_NS) -> bytes:
         """Return `/proc/NAME`, at most `max_age_ns` old. Raises OSError."""
         return self._read(f"{self.proc}/{name}", max_age_ns)
-
-    def memory(self) -> HostMemory:
-        """Return how much memory, swap and huge pages there are; equal while that is the same.
-
-        At most `MOVING_NS` old; what the hardware tells beside it, `STEADY_NS`. Nobody else is told
-        of what is read for it, since nothing in it counts. Raises OSError, ValueError.
-        """
-        return self._memory.now()
 
     def parsed(self, name: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:
         """Return what `parse`, always the same, makes of `/proc/NAME`, at most `STEADY_NS` old.

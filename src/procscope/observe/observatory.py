@@ -93,7 +93,12 @@ class Observatory:
             self._host_sizes[view.name] = len(content)
             return content
         try:
-            return self._with_observer(container, lambda one: one.render(view.name, view.render))
+            try:
+                return self._observer(container).render(view.name, view.render)
+            except CgroupGone:
+                # The same path may be another cgroup by now: look once more.
+                self._forget(container.key)
+                return self._observer(container).render(view.name, view.render)
         except OSError as error:
             if view.errors_reach_reader and not isinstance(error, CgroupGone):
                 raise

@@ -51,10 +51,10 @@ _READER = 1
 
 
 def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
-    of_host = host.memory()
-    overcommit_ratio = host.overcommit_ratio()
+    told = host.memory()
 
     def make() -> bytes:
+        of_host, overcommit_ratio = told
         cgroup, now = container.cgroup, of_host
         memory = cgroup.memory(with_swap=of_host.swap_total_bytes > 0)
         if memory.stat.unevictable_bytes:
@@ -66,12 +66,12 @@ def _meminfo(host: HostFiles, container: ContainerObserver) -> bytes:
             hugetlb = cgroup.hugetlb(size_name(of_host.huge_page_kb))
         return meminfo.render(now, memory, hugetlb, overcommit_ratio)
 
-    return container.kept("meminfo", make, (of_host, overcommit_ratio))
+    return container.kept("meminfo", make, told)
 
 
 def _swaps(host: HostFiles, container: ContainerObserver) -> bytes:
     of_host = host.read_proc("swaps", max_age_ns=STEADY_NS)
-    host_total_bytes = host.memory().swap_total_bytes
+    host_total_bytes = host.memory()[0].swap_total_bytes
     swap: Swap = Missing.ABSENT
     if host_total_bytes:
         swap = container.cgroup.memory().swap

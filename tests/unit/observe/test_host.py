@@ -193,7 +193,11 @@ def test_memory_that_is_equal_is_the_same_object() -> None:
     """What was made of it is found to be good by a look at its address."""
     text = b"MemTotal: 100 kB\nMemFree: %d kB\nSwapTotal: %d kB\n"
     texts = iter([text % (1, 0), text % (2, 0), text % (2, 8), text % (3, 8)])
-    file = HostMemoryFile(lambda: next(texts), look_every_ns=-1, parse_every_ns=-1)
-    memories = [file.now() for _ in range(4)]
-    assert memories[0] is memories[1] is not memories[2] is memories[3]
-    assert memories[3].swap_total_bytes == 8192
+    ratios = iter([50, 50, 50, 60])
+    file = HostMemoryFile(
+        lambda: next(texts), lambda: next(ratios), look_every_ns=-1, parse_every_ns=-1
+    )
+    told = [file.now() for _ in range(4)]
+    assert told[0] is told[1]
+    assert [memory.swap_total_bytes for memory, _ in told] == [0, 0, 8192, 8192]
+    assert [ratio for _, ratio in told] == [50, 50, 50, 60]

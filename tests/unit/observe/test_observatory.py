@@ -13,7 +13,7 @@ from procscope.cgroup.files import CgroupDirectory, CgroupGone, FileBudget
 from procscope.containers.container import Container
 from procscope.observe import observatory as module
 from procscope.observe.container import ContainerObserver
-from procscope.observe.host import MOVING_NS, HostFiles
+from procscope.observe.host import LOOK_NS, MOVING_NS, HostFiles
 from procscope.observe.observatory import Observatory
 from procscope.observe.records import RecordStore
 from procscope.observe.registry import VIEWS, View
@@ -81,7 +81,7 @@ def test_swap_that_the_host_is_given_shows(host: FakeHost, observatory: Observat
     assert observatory.render(VIEWS["swaps"], container).count(b"\n") == 1
     with_swap = MEMINFO.replace("SwapTotal:             0", "SwapTotal:          1024")
     (host.root / "proc/meminfo").write_text(with_swap)
-    time.sleep(2 * MOVING_NS / 1e9)
+    time.sleep(2 * LOOK_NS / 1e9)
     assert b"SwapTotal:             8 kB\n" in observatory.render(VIEWS["meminfo"], container)
     assert observatory.render(VIEWS["swaps"], container).split()[-3:-1] == [b"8", b"4"]
 
