@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from procscope.ids import CpuId
 
@@ -126,8 +126,7 @@ class CpuShare:
     """The smallest quota / period."""
 
 
-@dataclass(frozen=True, slots=True)
-class PerCpuTime:
+class PerCpuTime(NamedTuple):
     """CPU time on one CPU (v1 `cpuacct.usage_percpu`, and `_user` and `_sys`).
 
     `usage_ns` is exact. How it divides is known from samples at each tick on newer kernels, so

@@ -47,6 +47,11 @@ def parse_number(content: bytes) -> int:
     return int(text)
 
 
+def digits(text: bytes) -> int | None:
+    """Return the number that `text` is, digits only; None where it is no such number."""
+    return int(text) if text.isdigit() and len(text) <= _U64_DIGITS else None
+
+
 def parse_limit(content: bytes) -> Limit:
     """Return a limit of v1 or v2: `max`, -1 and what nobody can reach are UNLIMITED.
 

@@ -43,6 +43,7 @@ from procscope.cgroup.model import (
 )
 from procscope.cgroup.parsers import (
     LARGEST_LIMIT,
+    digits,
     make_quota,
     parse_blkio,
     parse_cpuset,
@@ -225,8 +226,8 @@ class CpuUsageV1:
 
     def total_ns(self) -> int | None:
         """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""
-        total = read_amount(self.lineage.own, "cpuacct.usage")
-        return None if isinstance(total, Missing) else total
+        text = self.lineage.own.read("cpuacct.usage")
+        return None if isinstance(text, Missing) else digits(text.rstrip())
 
     def _per_cpu(self) -> Mapping[CpuId, PerCpuTime]:
         """The exact time in `cpuacct.usage_percpu`, and how the samples divide it.

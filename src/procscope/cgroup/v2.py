@@ -35,7 +35,13 @@ from procscope.cgroup.model import (
     SwapV2,
     Unlimited,
 )
-from procscope.cgroup.parsers import parse_cpu_max, parse_cpuset, parse_io_stat, parse_number
+from procscope.cgroup.parsers import (
+    digits,
+    parse_cpu_max,
+    parse_cpuset,
+    parse_io_stat,
+    parse_number,
+)
 from procscope.ids import CpuId
 
 _NS_PER_USEC = 1000
@@ -149,7 +155,12 @@ class CpuUsageV2:
 
     def total_ns(self) -> int | None:
         """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""
-        usec = self._stat().get("usage_usec")
+        text = self.lineage.own.read("cpu.stat")
+        if isinstance(text, Missing):
+            return None
+        # For this one number the text is not taken apart: it is asked for at each read.
+        before, _, rest = text.partition(b"usage_usec ")
+        usec = digits(rest.partition(b"\n")[0]) if before[-1:] in (b"", b"\n") else None
         return None if usec is None else usec * _NS_PER_USEC
 
     def usage(self, throttled_ns: int, *, of_each_cpu: bool) -> CpuUsage:

@@ -278,8 +278,11 @@ class ContainerObserver:
 
     def _sleeps(self, cpu_time_ns: int | None) -> bool:
         """Tell whether all tasks slept at the last count, this worker's or the sampler's."""
-        if not sleep_still(self._slept_at_cpu_ns, cpu_time_ns) and self._record is not None:
-            self._slept_at_cpu_ns = asleep.from_bytes(self._record.read_asleep())
+        if sleep_still(self._slept_at_cpu_ns, cpu_time_ns):
+            return True
+        if self._record is None:
+            return False
+        self._slept_at_cpu_ns = asleep.from_bytes(self._record.read_asleep())
         return sleep_still(self._slept_at_cpu_ns, cpu_time_ns)
 
     def load(self) -> Load:

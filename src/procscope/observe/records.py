@@ -106,7 +106,8 @@ class Record:
 
     def _opened(self) -> int:
         if self.fd >= 0:
-            self._budget.used(self)
+            if self._budget.is_tight:
+                self._budget.used(self)
             return self.fd
         try:
             self.fd = open_within(self._budget, self._path, os.O_RDWR)
@@ -162,13 +163,16 @@ class Record:
         """Replace the ledger. Only with `ledger_lock` held."""
         block = _block_of(payload)
         self._written_ledger = b""
-        os.pwrite(self._opened(), block, _LEDGER_OFFSET)
+        os.pwrite(self.fd if self.is_held else self._opened(), block, _LEDGER_OFFSET)
         self._written_ledger = block
 
     def ledger_is_as_written(self) -> bool:
         """Whether the ledger is what was last written through this object, byte for byte."""
         written = self._written_ledger
-        return bool(written) and os.pread(self._opened(), len(written), _LEDGER_OFFSET) == written
+        if not written:
+            return False
+        fd = self.fd if self.is_held else self._opened()
+        return os.pread(fd, len(written), _LEDGER_OFFSET) == written
 
     @contextlib.contextmanager
     def ledger_lock(self, patience_ns: int = LOCK_PATIENCE_NS) -> Iterator[bool]:
@@ -190,13 +194,13 @@ class Record:
         render, and must not write.
         """
         fd = self._opened()
-        self.is_held = True
         try:
-            self.is_held = _lock(fd, patience_ns)
-        except BaseException:
-            self.is_held = False
-            raise
-        return self.is_held
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if not _lock(fd, patience_ns):
+                return False
+        self.is_held = True
+        return True
 
     def unlock_ledger(self) -> None:
         """Let others write the ledger."""

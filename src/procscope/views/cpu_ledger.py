@@ -5,15 +5,14 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from procscope.cgroup.model import PerCpuTime
 from procscope.ids import CpuId
 
 
-@dataclass(frozen=True, slots=True)
-class CpuColumns:
+class CpuColumns(NamedTuple):
     """The columns of one CPU's line in `/proc/stat`, in ticks (USER_HZ); the others are 0."""
 
     user: int = 0
@@ -25,11 +24,10 @@ class CpuColumns:
     @property
     def total(self) -> int:
         """The ticks of all columns together."""
-        return self.user + self.nice + self.system + self.idle + self.steal
+        return sum(self)
 
 
-@dataclass(frozen=True, slots=True)
-class TakenTime:
+class TakenTime(NamedTuple):
     """How much of each counter of `CpuUsage` the columns contain or have given up."""
 
     user_ns: int = 0
@@ -38,8 +36,7 @@ class TakenTime:
     throttled_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CpuLedger:
+class CpuLedger(NamedTuple):
     """What a container has been told, from which the next answer must not go backwards."""
 
     age_ticks: int
@@ -53,13 +50,10 @@ class CpuLedger:
 
         Raises ValueError where a number is negative or has more than 64 bits.
         """
-        taken = self.taken
-        numbers = [self.age_ticks, taken.user_ns, taken.nice_ns, taken.system_ns]
-        numbers.append(taken.throttled_ns)
-        for cpu, row in sorted(self.columns.items()):
-            numbers += (cpu, row.user, row.nice, row.system, row.idle, row.steal)
-        for cpu, time in sorted(self.taken_per_cpu.items()):
-            numbers += (cpu, time.user_ns, time.system_ns, time.usage_ns)
+        numbers = [self.age_ticks, *self.taken]
+        for rows in (self.columns, self.taken_per_cpu):
+            for cpu, row in sorted(rows.items()):
+                numbers += (cpu, *row)
         kinds = len(self.columns), len(self.taken_per_cpu)
         try:
             body = _layout(*kinds).pack(_MAGIC, _VERSION, *kinds, *numbers)

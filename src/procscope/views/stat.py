@@ -35,32 +35,34 @@ def render(
     shown = [b"cpu  " + _line(form, _total(rows), columns)]
     for cpu, row in zip(visible, rows, strict=True):
         shown.append(b"cpu%d " % cpu + _line(form, row, columns))
-    # A host has many CPUs, and their lines come first.
-    begin = 0
-    while rest.startswith(b"cpu", begin) and (end := rest.find(b"\n", begin)) >= 0:
-        if not _HOST_CPU.match(rest, begin):
-            break
-        begin = end + 1
-    for line in rest[begin:].split(b"\n"):
-        if line.startswith(b"procs_running "):
-            shown.append(b"procs_running %d" % max(1, running))
-        elif line.startswith(b"procs_blocked "):
-            shown.append(b"procs_blocked %d" % blocked)
-        elif not line.startswith(b"cpu") or not _HOST_CPU.match(line):
-            shown.append(line)
+    others = _counted(_without_cpus(rest), b"procs_running ", max(1, running))
+    shown.append(_counted(others, b"procs_blocked ", blocked))
     return b"\n".join(shown)
 
 
+def _without_cpus(lines: bytes) -> bytes:
+    """Return the lines that are of no CPU. A host has many, and theirs come first, all together."""
+    last = lines.rfind(b"\ncpu") + 1
+    end = lines.find(b"\n", last) + 1
+    are_first = end and lines.count(b"\n", 0, end) == lines.count(b"\ncpu", 0, end) + 1
+    if are_first and _HOST_CPU.match(lines) and _HOST_CPU.match(lines, last):
+        return lines[end:]
+    return b"\n".join([line for line in lines.split(b"\n") if not _HOST_CPU.match(line)])
+
+
+def _counted(lines: bytes, name: bytes, count: int) -> bytes:
+    """Return the lines with this count in the place of that name's."""
+    begin = 0 if lines.startswith(name) else lines.find(b"\n" + name) + 1
+    if not lines.startswith(name, begin):
+        return lines
+    end = lines.find(b"\n", begin)
+    return b"%b%b%d%b" % (lines[:begin], name, count, lines[end:] if end >= 0 else b"")
+
+
 def _line(form: bytes, row: CpuColumns, columns: int) -> bytes:
-    line = form % (row.user, row.nice, row.system, row.idle, row.steal)
+    line = form % row
     return line if columns >= 8 else b" ".join(line.split()[:columns])
 
 
 def _total(rows: Sequence[CpuColumns]) -> CpuColumns:
-    return CpuColumns(
-        user=sum([row.user for row in rows]),
-        nice=sum([row.nice for row in rows]),
-        system=sum([row.system for row in rows]),
-        idle=sum([row.idle for row in rows]),
-        steal=sum([row.steal for row in rows]),
-    )
+    return CpuColumns(*map(sum, zip(*rows, strict=True)))

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -377,7 +376,7 @@ def test_a_reader_waits_for_a_ledger_that_is_being_written(
     told = CpuLedger.from_bytes(holder.read_ledger() or b"")
     assert told is not None
     rows = {cpu: CpuColumns(user=told.age_ticks) for cpu in told.columns}
-    whole = replace(told, columns=rows).to_bytes()
+    whole = told._replace(columns=rows).to_bytes()
     monkeypatch.setattr(module, "_UNREADABLE_PATIENCE_NS", 60 * NS)
     began_ns = time.monotonic_ns()
 
