@@ -107,7 +107,7 @@ class Identifier:
     def __init__(
         self, proc: str = "/proc", *, capacity: int = 256, budget: FileBudget | None = None
     ) -> None:
-        """Answers for `capacity` readers are kept, with two open files each at most.
+        """Answers are kept with `capacity` open files: one for each reader, or two by rule 3.
 
         `budget` has files to give up where there are no descriptors left to look at a reader.
         """
@@ -118,6 +118,7 @@ class Identifier:
         self._older: dict[Pid, _Answer] = {}
         """Of those who have not read lately."""
         self._sweeps = 0
+        self._open_files = 0
         self._named: WeakValueDictionary[bytes, Container] = WeakValueDictionary()
         """By the digest of the text that names them: a text is a kilobyte on v1."""
         self._host_pid_namespace = self._pid_namespace("self")
@@ -135,7 +136,7 @@ class Identifier:
             if known.holds():
                 return known.container
             del self._recent[pid]
-            known.close()
+            self._close(known)
         return self._find(pid)
 
     def _find(self, pid: Pid) -> Container | None:
@@ -154,9 +155,10 @@ class Identifier:
         if answer is None:
             return None
         self._recent[pid] = answer
-        if len(self._recent) + len(self._older) > self._capacity:
+        self._open_files += len(answer.witnesses)
+        while self._open_files > self._capacity:
             oldest = self._older or self._recent
-            oldest.pop(next(iter(oldest))).close()
+            self._close(oldest.pop(next(iter(oldest))))
         return answer.container
 
     def whole_container_of(self, pid: Pid) -> Container | None:
@@ -190,7 +192,11 @@ class Identifier:
 
     def _close_older(self) -> None:
         while self._older:
-            self._older.popitem()[1].close()
+            self._close(self._older.popitem()[1])
+
+    def _close(self, answer: _Answer) -> None:
+        self._open_files -= len(answer.witnesses)
+        answer.close()
 
     def _witness(self, pid: Pid) -> tuple[_Witness, bytes] | None:
         """Return an open `/proc/PID/cgroup`, and its text."""

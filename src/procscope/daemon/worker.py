@@ -27,6 +27,7 @@ from procscope.daemon.slots import WorkerSlots
 from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
+from procscope.fuse.shortway import ShortWay
 from procscope.fuse.trace import Tracer
 from procscope.ids import Pid
 from procscope.linux import syscalls
@@ -40,8 +41,8 @@ from procscope.tree.pins import NoPins, Pins
 _log = logging.getLogger(__name__)
 _POISONOUS_DEATHS = 2
 _POISONOUS = "a request has killed %d workers, and gets %s: %s"
-_MOST_READERS = 1280
-"""Whose containers are remembered, with two descriptors each at most."""
+_MOST_READERS = 1700
+"""Descriptors by which it is remembered whose readers are, one or two for each."""
 _MOST_FILES = 17 * 1024
 """Those of a thousand containers on v1. The kernel keeps a page for each that was read."""
 _FILES_KEPT_FREE = 40
@@ -102,6 +103,8 @@ def run_worker(
         tree = make_tree(config, hierarchies, handles, identifier, budget, on_fallback)
     with closing(tree):
         handler: RequestHandler = Session(tree, state)
+        if isinstance(tree, PinnedTree):
+            handler = ShortWay(handler, tree.known)
         if config.debug:
             handler = Tracer(handler, _log)
         if pinned:
@@ -231,13 +234,13 @@ def _make_observatory(
 
 
 def share_out(limit: int) -> tuple[int, int]:
-    """Return of how many readers the container is remembered, and how many files are kept open.
+    """Return how many descriptors readers are remembered by, and how many files are kept open.
 
     The files are those of cgroups, and records. A process that may open `limit` files has
     descriptors left for all else, unless that is very few.
     """
-    readers = max(4, min(_MOST_READERS, limit // 8))
-    files = limit - 2 * readers - max(_FILES_KEPT_FREE, limit // 16)
+    readers = max(8, min(_MOST_READERS, limit // 8))
+    files = limit - readers - max(_FILES_KEPT_FREE, limit // 16)
     return readers, max(8, min(_MOST_FILES, files))
 
 

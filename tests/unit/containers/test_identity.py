@@ -262,7 +262,7 @@ def test_open_files_are_bounded(proc: FakeProc, identifier: Identifier) -> None:
     for pid in range(1, 40):
         proc.add(pid, v2(f"/box/{pid}"), namespace="a", nspid=(pid, pid + 1), parent=1000)
         assert cgroups_of(identifier, pid) == {"": "/box"}
-        assert len(open_below(proc.root)) <= 2 * 8
+        assert len(open_below(proc.root)) <= 8
 
 
 def test_who_has_not_read_for_a_while_is_swept(proc: FakeProc, identifier: Identifier) -> None:
