@@ -29,7 +29,7 @@ _OPENED_BYTES: Final = _open_reply.size
 _statfs_reply = wire.joined(wire.fuse_out_header, wire.fuse_statfs_out)
 _entry_out = wire.fuse_entry_out.struct
 _attr_out_struct = wire.fuse_attr_out.struct
-_attr_reply_bytes: Final = HEADER_BYTES + wire.fuse_attr_out.size
+ATTRIBUTES_REPLY_BYTES: Final = HEADER_BYTES + wire.fuse_attr_out.size
 _dirent = wire.fuse_dirent.struct
 
 _NO_ENTRY: Final = bytes(_entry_out.size)
@@ -61,7 +61,7 @@ def entry(unique: int, found: Entry) -> bytes:
 
 def attributes(unique: int, found: Attributes) -> bytes:
     """fuse_attr_out: the answer to GETATTR."""
-    return _pack_header(_attr_reply_bytes, 0, unique) + _attr_out(found)
+    return _pack_header(ATTRIBUTES_REPLY_BYTES, 0, unique) + attr_out(found)
 
 
 def opened(unique: int, handle: Opened) -> bytes:
@@ -131,8 +131,8 @@ def _entry_values(found: Entry) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=_KEPT_ATTRIBUTES)
-def _attr_out(found: Attributes) -> bytes:
-    """Return fuse_attr_out. Most are asked for over and over: the kernel may not keep them."""
+def attr_out(found: Attributes) -> bytes:
+    """Return a fuse_attr_out. Most are asked for over and over: the kernel may not keep them."""
     valid_s, valid_nsec = divmod(found.valid_ns, _NS_PER_S)
     return _attr_out_struct.pack(valid_s, valid_nsec, *_attr_values(found))
 

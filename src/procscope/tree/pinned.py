@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, NoReturn, cast
 from procscope.containers.container import Container
 from procscope.containers.identity import WholeContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
+from procscope.fuse.replies import attr_out
 from procscope.ids import CpuId, FileHandle, NodeId, Pid
 from procscope.observe.container import Limits
 from procscope.observe.observatory import Observatory, OfLifetime
@@ -63,7 +64,7 @@ class _Made(NamedTuple):
 class _Told(NamedTuple):
     """What the kernel was last told of a file, and the limits with which it still holds."""
 
-    attributes: Attributes
+    packed: bytes
     limits: Limits
 
 
@@ -142,21 +143,8 @@ class PinnedTree:
         return Entry(self.getattr(caller, join(number, child), None), _VALID_NS)
 
     def getattr(self, caller: Caller, nodeid: NodeId, fh: FileHandle | None) -> Attributes:
-        """See `Filesystem.getattr`: of a file, the content is made anew here.
-
-        But for one that only follows limits which have not changed. Whoever asks for it has mostly
-        paused since, so that every object that is touched is in no cache any more: this way is as
-        short as can be.
-        """
-        told = self._told.get(nodeid)
-        if told is not None:
-            if told.limits.hold():
-                return told.attributes
-            del self._told[nodeid]
-        return self._look(caller, nodeid)
-
-    def _look(self, caller: Caller, nodeid: NodeId) -> Attributes:
-        """Return the attributes of a node as it is now."""
+        """See `Filesystem.getattr`: of a file, the content is made anew here."""
+        del fh
         if nodeid == ROOT:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o555, nlink=2)
         if nodeid in _LINKS:
@@ -175,6 +163,14 @@ class PinnedTree:
             found = self._cpu_folder.attributes(part, self._visible(caller, number))
             return self._sysfs_attributes(caller, number, found)
         raise _stale()
+
+    def known(self, nodeid: NodeId) -> bytes | None:
+        """Return a fuse_attr_out, as `getattr` would; None where that has to find out.
+
+        It is known of a file that only follows limits, as long as these have not changed.
+        """
+        told = self._told.get(nodeid)
+        return told.packed if told is not None and told.limits.hold() else None
 
     def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
         """See `Filesystem.access`. The kernel checks modes itself (`default_permissions`)."""
@@ -303,7 +299,7 @@ class PinnedTree:
             valid_ns=valid_ns if made.may_be_kept else 0,
         )
         if made.limits is not None:
-            self._told[bare.nodeid] = _Told(attributes, made.limits)
+            self._told[bare.nodeid] = _Told(attr_out(attributes), made.limits)
         return attributes
 
     def _render(self, caller: Caller, nodeid: NodeId) -> _Made:

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,8 @@ from procscope.daemon.handlelayout import SlotClass
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.pins import PinStore
 from procscope.fuse.filesystem import Caller, Entry, Filesystem, StatFs
+from procscope.fuse.replies import attr_out
+from procscope.fuse.wire import fuse_attr_out
 from procscope.ids import FileHandle, NodeId, Pid
 from procscope.observe import host as of_host
 from procscope.observe.boottime import NS_PER_TICK, boottime_ns
@@ -42,6 +45,14 @@ NUMBERS = itertools.count(1)
 
 def caller(pid: int) -> Caller:
     return Caller(Pid(pid), uid=0, gid=0, unique=next(NUMBERS))
+
+
+class Told(NamedTuple):
+    """What matters of the attributes."""
+
+    size_bytes: int
+    mtime_ns: int
+    valid_ns: int
 
 
 class Scene:
@@ -105,6 +116,18 @@ class Scene:
 
     def node(self, path: str, owner: int = SMALL_PID) -> NodeId:
         return self.lookup(path, owner).attributes.nodeid
+
+    def told(self, nodeid: NodeId, pid: int = SMALL_PID) -> Told:
+        """Ask for attributes as the kernel does: the short way first."""
+        known = self.tree.known(nodeid)
+        packed = known or attr_out(self.tree.getattr(caller(pid), nodeid, None))
+        found = fuse_attr_out.unpack(packed)
+        assert found["attr.ino"] == nodeid
+        return Told(
+            found["attr.size"],
+            found["attr.mtime"] * 1_000_000_000 + found["attr.mtimensec"],
+            found["attr_valid"] * 1_000_000_000 + found["attr_valid_nsec"],
+        )
 
     def read(self, nodeid: NodeId, pid: int) -> bytes:
         return bytes(self.tree.read(Pid(pid), next(NUMBERS), nodeid, FileHandle(0), 0, 1 << 20))
@@ -322,15 +345,15 @@ def test_what_follows_the_limits_is_rendered_again_only_where_they_have_changed(
     scene: Scene, counting: Counting
 ) -> None:
     node = scene.node("proc/cpuinfo")
-    first = scene.tree.getattr(caller(SMALL_PID), node, None)
-    assert [scene.tree.getattr(caller(pid), node, None) for pid in (10, 20, 5)] == [first] * 3
+    first = scene.told(node)
+    assert [scene.told(node, pid) for pid in (10, 20, 5)] == [first] * 3
     assert counting.rendered == 1
     (scene.host.cgroups / SMALL / "cpu.max").write_text("200000 100000\n")
     time.sleep(2 * MOVING_NS / 1e9)
-    second = scene.tree.getattr(caller(SMALL_PID), node, None)
+    second = scene.told(node)
     assert second.size_bytes == len(scene.read(node, SMALL_PID)) > first.size_bytes
     assert second.mtime_ns > first.mtime_ns
-    assert scene.tree.getattr(caller(SMALL_PID), node, None) == second
+    assert scene.told(node) == second
     assert counting.rendered == 2
 
 
@@ -339,11 +362,11 @@ def test_a_list_of_cpus_is_new_at_once_where_another_file_has_seen_the_limit(
     scene: Scene, counting: Counting, file: str
 ) -> None:
     nodes = [scene.node(path) for path in (f"{_CPUS}/{file}", "proc/cpuinfo")]
-    before = [scene.tree.getattr(caller(SMALL_PID), node, None) for node in nodes]
+    before = [scene.told(node) for node in nodes]
     (scene.host.cgroups / SMALL / "cpu.max").write_text("300000 100000\n")
     time.sleep(2 * MOVING_NS / 1e9)
     for node, old in zip(reversed(nodes), reversed(before), strict=True):
-        assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes > old.size_bytes
+        assert scene.told(node).size_bytes > old.size_bytes
     assert scene.read(nodes[0], SMALL_PID) == b"0-2\n"
     assert counting.rendered == 2
 
@@ -352,25 +375,25 @@ def test_the_host_is_looked_at_again_in_time(
     scene: Scene, counting: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = scene.node("proc/cpuinfo")
-    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    before = scene.told(node)
     (scene.host.root / "proc/cpuinfo").write_text(CPUINFO.replace("x", "xx"))
-    assert scene.tree.getattr(caller(SMALL_PID), node, None) == before
+    assert scene.told(node) == before
     monkeypatch.setattr(of_host, "STEADY_NS", 0)
     scene.tree.sweep()
-    assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes > before.size_bytes
+    assert scene.told(node).size_bytes > before.size_bytes
     (scene.host.root / "proc/cpuinfo").write_text(CPUINFO)
-    assert scene.tree.getattr(caller(SMALL_PID), node, None).size_bytes == before.size_bytes
+    assert scene.told(node).size_bytes == before.size_bytes
     assert counting.rendered == 3
 
 
 def test_of_another_lifetime_nothing_is_told_again(scene: Scene, counting: Counting) -> None:
     node = scene.node("proc/cpuinfo")
-    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    before = scene.told(node)
     assert before.valid_ns == LIMITS_VALID_NS
     scene.host.remake_container(SMALL, limit_bytes=1 << 20)
     # The open files of a removed directory of a plain filesystem would still read.
     scene.observatory.close()
-    assert scene.tree.getattr(caller(LARGE_PID), node, None).valid_ns == 0
+    assert scene.told(node, LARGE_PID).valid_ns == 0
     assert scene.read(node, LARGE_PID).count(b"processor") == 3
     assert counting.rendered == 2
 
@@ -384,7 +407,7 @@ def test_a_container_that_is_being_started_is_looked_at_each_time(
     nodes = [scene.node(path) for path in ("proc/cpuinfo", f"{_CPUS}/online")]
     for number in range(2, 5):
         for node in nodes:
-            assert scene.tree.getattr(caller(SMALL_PID), node, None).valid_ns == 0
+            assert scene.told(node).valid_ns == 0
         assert counting.rendered == number
 
 
@@ -394,20 +417,20 @@ def test_what_is_the_hosts_is_counted_each_time_and_not_kept(
     counting.error = ValueError("no number")
     node = scene.node("proc/cpuinfo")
     for number in range(2, 5):
-        found = scene.tree.getattr(caller(SMALL_PID), node, None)
+        found = scene.told(node)
         assert (found.size_bytes, found.valid_ns) == (len(CPUINFO), 0)
         assert len(scene.host.fallbacks) == number
     counting.error = None
-    assert scene.tree.getattr(caller(SMALL_PID), node, None).valid_ns == LIMITS_VALID_NS
+    assert scene.told(node).valid_ns == LIMITS_VALID_NS
 
 
 def test_a_content_that_was_dropped_is_told_of_anew(scene: Scene, counting: Counting) -> None:
     node = scene.node("proc/cpuinfo")
-    before = scene.tree.getattr(caller(SMALL_PID), node, None)
+    before = scene.told(node)
     for forget in (scene.tree.forget, lambda node, _: scene.contents.release(scene.handle(node))):
         forget(node, 1)
         content = scene.read(node, SMALL_PID)
-        after = scene.tree.getattr(caller(SMALL_PID), node, None)
+        after = scene.told(node)
         assert after.mtime_ns > before.mtime_ns
         assert after.size_bytes == len(content)
         before = after
