@@ -44,6 +44,9 @@ _CONTROL_WORDS: Final = _FIRST_BLAME + SLOTS_PER_WORKER
 _CONTROL_BYTES: Final = -(-_CONTROL_WORDS * _WORD_BYTES // _PAGE_BYTES) * _PAGE_BYTES
 _WORKER_BYTES: Final = _CONTROL_BYTES + SLOTS_PER_WORKER * REQUEST_BUFFER_BYTES
 
+_LENGTH_BYTES: Final = 4
+_FIRST_LENGTH: Final = _CONTROL_BYTES // _LENGTH_BYTES
+_LENGTH_STEP: Final = REQUEST_BUFFER_BYTES // _LENGTH_BYTES
 _FUSE_HEADER_BYTES: Final = wire.fuse_in_header.size
 _unpack_length: Final = Struct("=I").unpack_from
 _NO_LENGTH: Final = bytes(4)
@@ -110,6 +113,7 @@ class WorkerSlots:
         self._memory = memory
         self._control = memory[:_CONTROL_BYTES]
         self._words = self._control.cast("Q")
+        self._lengths = memory.cast("I")
         starts = range(_CONTROL_BYTES, _WORKER_BYTES, REQUEST_BUFFER_BYTES)
         self.buffers = [memory[start : start + REQUEST_BUFFER_BYTES] for start in starts]
         """Where requests are read to."""
@@ -117,7 +121,7 @@ class WorkerSlots:
 
     def close(self) -> None:
         """Let go of the memory."""
-        for view in (*self.buffers, self._words, self._control, self._memory):
+        for view in (*self.buffers, self._lengths, self._words, self._control, self._memory):
             view.release()
 
     def owner(self) -> tuple[int, int] | None:
@@ -163,7 +167,7 @@ class WorkerSlots:
         """
         words = self._words
         words[_FIRST_BLAME + index] = 0
-        self.buffers[index][:4] = _NO_LENGTH
+        self._lengths[_FIRST_LENGTH + index * _LENGTH_STEP] = 0
         words[_CURRENT] = 0
 
     def queued(self, count: int) -> None:
