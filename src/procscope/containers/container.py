@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from procscope.digest import blake2b
 from procscope.ids import CgroupPath, ContainerKey
 
 
@@ -32,5 +32,5 @@ def container_of_paths(
         return None
     paths = below_root.values()
     text = "\n".join(f"{controller}:{path}" for controller, path in sorted(below_root.items()))
-    key = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    key = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     return Container(ContainerKey(key), cgroups, runtime, id_ or max(paths, key=len))

@@ -22,7 +22,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from sys import intern
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -30,6 +29,7 @@ from weakref import WeakValueDictionary
 from procscope.cgroup.files import RUN_OUT, FileBudget, open_for_reading
 from procscope.containers.container import Container, container_of_paths
 from procscope.containers.runtimes import match_path
+from procscope.digest import blake2b
 from procscope.ids import CgroupPath, Pid
 from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from procscope.digest import blake2b
 from procscope.observe.registry import VIEWS, View
 from procscope.views.cpus import CpuCount
 
@@ -71,7 +71,7 @@ class ServeConfig:
     @property
     def state_directory(self) -> str:
         """Where this daemon keeps what outlives a worker: one folder for each mountpoint."""
-        name = hashlib.blake2b(os.fsencode(self.mountpoint), digest_size=6).hexdigest()
+        name = blake2b(os.fsencode(self.mountpoint), digest_size=6).hexdigest()
         return os.path.join(self.run_directory, name)
 
     @property

@@ -7,16 +7,15 @@ and a number is another container's only after the sampler has found the first o
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Mapping
 
 from procscope.containers.container import Container
+from procscope.digest import blake2b, compare_digest
 from procscope.ids import CgroupPath, ContainerKey
 from procscope.tree.pinnedids import NUMBER_BITS
 from procscope.tree.pins import Pin
@@ -24,6 +23,7 @@ from procscope.tree.pins import Pin
 _log = logging.getLogger(__name__)
 _NUMBERS = 1 << NUMBER_BITS
 _TRIES = 64
+_SECRET_BYTES = 16
 _CAPACITY = 8192
 _NAME = re.compile(r"([0-9a-f]{5})-[0-9a-f]{32}", re.ASCII)
 _NEW_S = 60.0
@@ -70,7 +70,7 @@ class PinStore:
         """See `Pins.of_name`."""
         found = _NAME.fullmatch(name)
         pin = self.of_number(int(found[1], 16)) if found else None
-        return pin if pin is not None and secrets.compare_digest(pin.name, name) else None
+        return pin if pin is not None and compare_digest(pin.name, name) else None
 
     def sweep(self) -> None:
         """See `Pins.sweep`: the sampler removes the records of those that have gone."""
@@ -96,7 +96,7 @@ class PinStore:
 
     def _find_or_make(self, container: Container, lifetime: str) -> Pin | None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        digest = hashlib.blake2b(lifetime.encode(), digest_size=8).digest()
+        digest = blake2b(lifetime.encode(), digest_size=8).digest()
         first = int.from_bytes(digest, "little")
         for step in range(_TRIES):
             number = (first + step) % _NUMBERS
@@ -113,7 +113,7 @@ class PinStore:
 
     def _make(self, number: int, container: Container, lifetime: str) -> Pin | None:
         """Write the file, whole or not at all; return whatever has the number afterwards."""
-        pin = Pin(number, f"{number:05x}-{secrets.token_hex(16)}", container, lifetime)
+        pin = Pin(number, f"{number:05x}-{os.urandom(_SECRET_BYTES).hex()}", container, lifetime)
         self._made += 1
         temporary = os.path.join(self._directory, f"new-{os.getpid()}-{self._made}")
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:

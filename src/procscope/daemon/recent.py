@@ -25,11 +25,12 @@ has the same content.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import time
 import zlib
 from typing import Final
+
+from procscope.digest import blake2b
 
 _PLACES: Final = 64
 _PLACE_BYTES: Final = 64 << 10
@@ -143,7 +144,7 @@ class RecentRenderings:
         """Return the key of a name that is not among those that are known."""
         if len(self._keys) >= _KNOWN_KEYS:
             self._keys.clear()
-        digest = hashlib.blake2b(name.encode(), key=self._secret, digest_size=16).digest()
+        digest = blake2b(name.encode(), key=self._secret, digest_size=16).digest()
         key = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
         self._keys[name] = key
         return key

@@ -8,11 +8,11 @@ has nothing to do.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 
+from procscope.digest import blake2b
 from procscope.ids import CpuId, NodeId
 
 ROOT = NodeId(1)
@@ -105,5 +105,5 @@ class SysfsPaths:
 
 
 def _path_hash(path: str) -> int:
-    digest = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") & _HASH_MASK

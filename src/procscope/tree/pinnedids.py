@@ -12,10 +12,10 @@ the others   a hash of the path, or of the rest of the path in that folder
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
+from procscope.digest import blake2b
 from procscope.ids import CpuId, NodeId
 from procscope.tree.nodeids import SysfsPaths, cpu_of_path
 
@@ -91,5 +91,5 @@ def _folder_of(path: str) -> tuple[str, int]:
 
 
 def _hash(text: str, bits: int) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little") & (1 << bits) - 1

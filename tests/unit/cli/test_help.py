@@ -143,3 +143,10 @@ def test_the_keeper_loads_little() -> None:
     """A daemon waits for it at its start."""
     modules = imported("import procscope.daemon.keeper")
     assert not modules & (HEAVY - {"json", "socket"})
+
+
+def test_a_daemon_has_nothing_of_openssl_in_it() -> None:
+    """Its library is a megabyte of each process's memory, and used for nothing but BLAKE2."""
+    modules = imported("from procscope.cli.commands import prepare\nprepare(['serve'])")
+    assert "procscope.daemon.supervisor" in modules
+    assert not modules & {"_hashlib", "_ssl", "hashlib", "hmac", "random", "secrets"}
