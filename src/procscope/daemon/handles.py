@@ -6,7 +6,8 @@ Each worker hands out the slots of its own part only, so that no lock is needed;
 a slot or mark it as released, and the owner takes it back later.
 
 After a page of header come the headers of all slots, close together: a search for free slots must
-not touch the pages of the slots, since also a read makes the kernel provide a page. A header has
+not touch the pages of the slots, since also a read makes the kernel provide a page. For the same
+reason a search for used ones asks the kernel first which pages there are. A header has
 64-bit words, each written by one store:
 
 state       FREE, IN_USE or RELEASED
@@ -24,6 +25,7 @@ while that says that nobody has released or replaced the content, it is the same
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from array import array
@@ -173,11 +175,27 @@ class HandleStore:
         return dict(self._all_opened())
 
     def _all_opened(self) -> Iterator[tuple[int, FileHandle]]:
-        for slot in (slot for room in self._own_rooms for slot in room.slots):
+        for slot in self._used_once():
             word = first_word(slot)
             if self._words[word + STATE] == IN_USE and self._words[word + OPENER]:
                 generation = self._words[word + GENERATION]
                 yield self._words[word + OPENER], FileHandle(generation << SLOT_BITS | slot)
+
+    def _used_once(self) -> Iterator[int]:
+        """Yield the slots of this part whose headers are on pages that were ever touched."""
+        first, end = self._own_rooms[0].slots.start, self._own_rooms[-1].slots.stop
+        while first < end:
+            try:
+                data = os.lseek(self.fd, first_word(first) * WORD_BYTES, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                # There is nothing from there to the end.
+                return
+            first = max(first, _slot_at(data))
+            hole = _slot_at(os.lseek(self.fd, data, os.SEEK_HOLE))
+            yield from range(first, min(hole, end))
+            first = hole
 
     def put(self, content: bytes, opener: int = 0, owner: int = 0) -> FileHandle:
         """Keep `content` for the OPEN of number `opener`; 0 where no slot is left that holds it.
@@ -354,6 +372,11 @@ class HandleStore:
             self._at_hand.pop(next(iter(self._at_hand)))
         self._at_hand[slot] = (handle, word, content)
         return handle
+
+
+def _slot_at(offset: int) -> int:
+    """Return the slot whose header is at that byte; pages begin with the whole header of one."""
+    return (offset // WORD_BYTES - FIRST_HEADER_WORD) // HEADER_WORDS
 
 
 def _random_bits(count: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -293,14 +294,37 @@ def test_a_write_that_was_cut_short_is_nothing_until_the_next(store: HandleStore
 
 
 def test_memory_that_was_never_written_costs_nothing() -> None:
-    """Nor does the search for a free slot."""
+    """Nor does the search for a free slot, nor that for what a predecessor has left."""
     store = HandleStore.create(4)
     assert os.fstat(store.fd).st_size > 100 << 20
+    store.adopt_part(0)
+    assert store.kept() == {}
+    assert os.fstat(store.fd).st_blocks * 512 <= 2 * mmap.PAGESIZE
     store.adopt_part(3)
     handle = store.put(b"x" * 100)
     assert store.get(handle) == b"x" * 100
+    assert os.fstat(store.fd).st_blocks * 512 <= 16 * mmap.PAGESIZE
     assert store.in_use() == 1
     assert os.fstat(store.fd).st_blocks * 512 <= 2 << 20
+    store.close()
+
+
+def test_what_is_left_open_is_found_wherever_it_is() -> None:
+    """Among headers of which most were never written."""
+    store = HandleStore.create(3)
+    store.adopt_part(1)
+    sizes = [kind.size_bytes for kind in SLOT_CLASSES]
+    few = {opener: store.put(b"x" * size, opener) for opener, size in enumerate(sizes, 1)}
+    last = few | {
+        opener: store.put(b"x", opener) for opener in range(9, 9 + SLOT_CLASSES[0].per_worker)
+    }
+    assert all(last.values())
+    for opener in range(9, 9 + SLOT_CLASSES[0].per_worker // 2):
+        store.release(last.pop(opener))
+    store.adopt_part(1)
+    assert store.kept() == last
+    store.adopt_part(2)
+    assert store.kept() == {}
     store.close()
 
 
