@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -53,6 +54,7 @@ def procscope(
 ) -> Iterator[Daemon]:
     """Start `procscope serve` from the sources at `src`, with a run directory of its own."""
     mountpoint = folder / name
+    _compile(folder, src)
     command = [*procscope_command(), "serve", str(mountpoint)]
     command += ["--run-directory", str(folder / f"{name}-run"), *options]
     address = folder / f"{name}.notify"
@@ -78,14 +80,26 @@ def procscope_command() -> list[str]:
 def python_environment(folder: Path, src: Path) -> dict[str, str]:
     """Return the variables with which the sources at `src` run as if they were installed.
 
-    An installed package is compiled. The first run compiles into `folder`, whatever the caller's
-    environment says of that, and the following ones read what it wrote.
+    An installed package is compiled: into `folder`, whatever the caller's environment says of
+    that, by a first run, and the following ones read what it wrote.
     """
     return {
         "PYTHONPATH": str(src),
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
         "PYTHONDONTWRITEBYTECODE": "",
     }
+
+
+@functools.cache
+def _compile(folder: Path, src: Path) -> None:
+    """Compile what a daemon imports: one that did it by itself would keep memory of it."""
+    modules = ("procscope.__main__", "procscope.cli.serve", "procscope.daemon.healing")
+    code = "from procscope.cli.commands import build_parser; build_parser(lambda _: False)"
+    subprocess.run(
+        [sys.executable, "-c", f"{code}; import {', '.join(modules)}"],
+        check=True,
+        env={**os.environ, **python_environment(folder, src)},
+    )
 
 
 def version_of_lxcfs() -> str:
