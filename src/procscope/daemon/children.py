@@ -96,6 +96,19 @@ class Children:
         """Forget all that run; they go on, and whoever has taken over looks after them."""
         self._children = []
 
+    def wait_for_signal(self, at_most_s: float, deadline_s: float) -> signal.struct_siginfo | None:
+        """Wait for one of the signals, and meanwhile kill who does not answer.
+
+        It costs little to look for those: while nobody asks for anything, nothing else is done.
+        """
+        until_s = time.monotonic() + at_most_s
+        while True:
+            left_s = max(0.0, until_s - time.monotonic())
+            received = signal.sigtimedwait(self._signals, min(left_s, self.next_look_s()))
+            self.kill_overdue(deadline_s)
+            if received is not None or time.monotonic() >= until_s:
+                return received
+
     def kill_overdue(self, deadline_s: float) -> None:
         """A worker that does not answer costs its life; its successor answers for it."""
         now_s = time.monotonic()

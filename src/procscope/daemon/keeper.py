@@ -165,7 +165,11 @@ class Server:
         """Return for how long nobody has been connected."""
         return time.monotonic() - self._alone_since_s
 
-    def answer(self, wait_ms: float, wakeup_fd: int | None = None) -> bool:
+    def is_alone(self) -> bool:
+        """Tell whether nobody is connected: who is tells when to end, and hangs up at its end."""
+        return not self._connections
+
+    def answer(self, wait_ms: float | None, wakeup_fd: int | None = None) -> bool:
         """Answer what arrives within that time; tell whether anything did.
 
         What arrives at `wakeup_fd` ends the wait, and is left there.
@@ -208,7 +212,7 @@ def serve(listener: socket.socket, keeper: Keeper) -> None:
     """Answer requests until the keeper has nothing to keep."""
     server = Server(listener, keeper)
     while not keeper.ended:
-        answered = server.answer(LOOK_EVERY_MS)
+        answered = server.answer(LOOK_EVERY_MS if server.is_alone() else None)
         if not answered and (keeper.is_pointless() or server.alone_s() > ALONE_S):
             return
 

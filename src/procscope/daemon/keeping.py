@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import select
@@ -52,6 +53,12 @@ class KeeperLink:
         with contextlib.suppress(OSError):
             self._ask("drop")
         self.close()
+
+    def signal_its_end(self) -> None:
+        """Have SIGIO tell this process when the keeper ends, and of its answers."""
+        fd = self._connection.fileno()
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
     def has_ended(self) -> bool:
         """Tell whether the keeper is gone."""

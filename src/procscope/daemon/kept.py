@@ -85,6 +85,7 @@ class Kept:
                 self.keeper = self._started()
             if self.keeper is not None and not self.keeper.is_ending:
                 self.keeper.put(descriptors)
+                self.keeper.signal_its_end()
                 return
         except OSError as error:
             _log.error("there is no keeper, so that a crash would end the mount: %s", error)

@@ -34,6 +34,9 @@ from procscope.observe.records import RecordStore
 _log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
 _HEALING_S = 5.0
+_LOOK_AROUND_S = 5.0
+"""Of all that the supervisor looks after only the mount of the pinned tree can go without a signal,
+and below that the live tree has its files too."""
 LOCK, _REPLY, _CONTROL = "lock", "reply", "control"
 
 
@@ -180,7 +183,7 @@ class Supervisor:
 
     def _supervise(self, control_socket: ControlSocket) -> int:
         while True:
-            received = signal.sigtimedwait(SIGNALS, self._next_look_s())
+            received = self._children.wait_for_signal(self._wait_s(), self._config.deadline_s)
             number = None if received is None else received.si_signo
             if number in (signal.SIGTERM, signal.SIGINT):
                 _log.info("stopping on %s", signal.Signals(number).name)
@@ -189,22 +192,19 @@ class Supervisor:
                 self._start_trial(None)
             if not self._look_after_mount():
                 return self._unmounted()
-            self._children.kill_overdue(self._config.deadline_s)
             self._kept.look_after(self._descriptors)
             self._look_after_trial()
             if self._on_look is not None:
                 self._on_look()
-            order = control_socket.next_order()
-            code = None if order is None else self._carry_out(order)
-            if code is not None:
-                return code
+            # One signal may tell of several.
+            while (order := control_socket.next_order()) is not None:
+                if (code := self._carry_out(order)) is not None:
+                    return code
 
-    def _next_look_s(self) -> float:
+    def _wait_s(self) -> float:
         """Return how long to wait, at the most, for a signal: of what no signal tells."""
-        # The node's mounts, and whoever tries the newer version, are looked after here.
-        if self._config.yields or self._trial is not None:
-            return LOOK_EVERY_S
-        return self._children.next_look_s()
+        # The node's mounts, and whoever tries the newer version.
+        return LOOK_EVERY_S if self._config.yields or self._trial else _LOOK_AROUND_S
 
     def _look_after_mount(self) -> bool:
         """Replace workers that died, and the mount where it has; False where it has been taken."""

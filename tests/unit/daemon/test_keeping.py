@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from procscope.daemon import keeper, sockets
 from procscope.daemon.keeping import KeeperLink, StartingKeeper, find_keeper
 
 MOUNTPOINT = "/somewhere"
@@ -90,3 +91,39 @@ def test_told_to_drop_it_ends(state: str, link: KeeperLink) -> None:
     link.drop()
     assert find_keeper(state, MOUNTPOINT) is None
     os.close(pidfd)
+
+
+def test_a_signal_tells_of_its_end(link: KeeperLink) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+    try:
+        link.signal_its_end()
+        assert not link.has_ended()
+        os.kill(link.pid, signal.SIGKILL)
+        assert signal.sigtimedwait([signal.SIGIO], 60) is not None
+        assert link.has_ended()
+    finally:
+        while signal.sigtimedwait([signal.SIGIO], 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_while_somebody_is_connected_nothing_wakes_it(
+    state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK_EVERY_MS", 1)
+    listener = sockets.listen(state, keeper.SOCKET_NAME)
+    pid = os.fork()
+    if pid == 0:
+        keeper.serve(listener, keeper.Keeper(MOUNTPOINT))
+        os._exit(0)
+    listener.close()
+    link = find_keeper(state, MOUNTPOINT)
+    assert link is not None
+    counts = []
+    for _ in range(2):
+        time.sleep(0.2)
+        status = Path(f"/proc/{pid}/status").read_text()
+        counts.append(int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]))
+    link.drop()
+    os.waitpid(pid, 0)
+    assert counts[1] - counts[0] < 10, "without a look there is one for each millisecond"
