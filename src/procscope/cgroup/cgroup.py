@@ -82,6 +82,14 @@ class CgroupTasks:
         """Return the CPU time used by all in the cgroup; None where nothing counts it."""
         return None if self._usage is None else self._usage.total_ns()
 
+    def cpu_time_mark(self) -> int | None:
+        """Return a number that is another one once CPU time was used; None as `cpu_time_ns`.
+
+        Nothing is parsed for it: the same text tells the same time.
+        """
+        text = Missing.ABSENT if self._usage is None else self._usage.total_text()
+        return None if isinstance(text, Missing) else hash(text)
+
     def processes(self, limit: int | None = None) -> Iterator[Pid]:
         """Yield the processes of the cgroup and everything below it, at most `limit`."""
         return iterate_tasks(self._home.own, "cgroup.procs", limit)

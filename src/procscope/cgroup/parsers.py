@@ -175,6 +175,5 @@ def parse_blkio(content: bytes) -> dict[DeviceNumber, dict[str, int]]:
 def parse_pids(content: bytes) -> Iterator[Pid]:
     """Yield the ids of a `cgroup.procs`; 0, a task that our PID namespace cannot see, is not."""
     for word in content.split():
-        text = word.decode("ascii", "replace")
-        if _NUMBER.fullmatch(text) and int(text):
-            yield Pid(int(text))
+        if word.isdigit() and len(word) <= _U64_DIGITS and (pid := int(word)):
+            yield Pid(pid)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from procscope.cgroup.files import CgroupDirectory
+from procscope.cgroup.files import CgroupDirectory, Content
 from procscope.cgroup.lineage import (
     Lineage,
     binding_index,
@@ -223,6 +223,10 @@ class CpuUsageV1:
             throttled_ns=throttled_ns,
             per_cpu=per_cpu or None,
         )
+
+    def total_text(self) -> Content:
+        """Return what tells all CPUs' time together, or why there is nothing. Raises CgroupGone."""
+        return self.lineage.own.read("cpuacct.usage")
 
     def total_ns(self) -> int | None:
         """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""

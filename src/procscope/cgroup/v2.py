@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from procscope.cgroup.files import Content
 from procscope.cgroup.lineage import (
     Lineage,
     binding_limit,
@@ -152,6 +153,10 @@ class CpuUsageV2:
 
     def _stat(self) -> dict[str, int]:
         return read_flat(self.lineage.own, "cpu.stat")
+
+    def total_text(self) -> Content:
+        """Return what tells all CPUs' time together, or why there is nothing. Raises CgroupGone."""
+        return self.lineage.own.read("cpu.stat")
 
     def total_ns(self) -> int | None:
         """Return all CPUs' time together; None where it is not told. Raises CgroupGone."""

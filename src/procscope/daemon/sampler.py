@@ -42,9 +42,10 @@ class _Tracked:
     """One container of the sampler."""
 
     __slots__ = (
-        "_cpu_time_ns",
+        "_cpu_time_mark",
         "_is_quiet",
         "_samples_not_counted",
+        "_threads_mark",
         "cgroup",
         "counts",
         "load",
@@ -63,7 +64,9 @@ class _Tracked:
         self.newest_pid = 0
         self._is_quiet = False
         """Whether no task was active at the last count, and the load is 0."""
-        self._cpu_time_ns: int | None = None
+        self._cpu_time_mark: int | None = None
+        self._threads_mark: int | None = None
+        """Another one for other threads than at the last count."""
         self._samples_not_counted = 0
 
     def sample(self, proc: str, now_ns: int) -> None:
@@ -92,9 +95,9 @@ class _Tracked:
         Where all of them slept, and none has used any CPU time since, they still sleep, and none
         has made another or ended. Raises CgroupGone.
         """
-        before_ns, self._cpu_time_ns = self._cpu_time_ns, self.cgroup.cpu_time_ns()
+        before, self._cpu_time_mark = self._cpu_time_mark, self.cgroup.cpu_time_mark()
         counts = self.counts
-        slept = self._cpu_time_ns is not None and self._cpu_time_ns == before_ns
+        slept = before is not None and self._cpu_time_mark == before
         slept = slept and counts is not None and not counts.running and not counts.blocked
         self._samples_not_counted = self._samples_not_counted + 1 if slept else 0
         if self._samples_not_counted >= _COUNTED_AT_LEAST_EVERY:
@@ -102,10 +105,15 @@ class _Tracked:
         return not self._samples_not_counted
 
     def _count(self, proc: str) -> TaskCounts:
-        counts = count_states(proc, self.cgroup.threads())
-        self.newest_pid = newest_pid(proc, self.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST))
+        # What is used while they are counted has to be seen by whoever reads.
+        cpu_time_ns = self.cgroup.cpu_time_ns()
+        threads = tuple(self.cgroup.threads())
+        counts = count_states(proc, threads)
+        before, self._threads_mark = self._threads_mark, hash(threads)
+        if self._threads_mark != before or not self.newest_pid:
+            self.newest_pid = newest_pid(proc, self.cgroup.processes(_MAX_PROCESSES_FOR_NEWEST))
         slept = not counts.running and not counts.blocked
-        self.record.write_asleep(asleep.to_bytes(self._cpu_time_ns if slept else None))
+        self.record.write_asleep(asleep.to_bytes(cpu_time_ns if slept else None))
         return counts
 
     def close(self) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from procscope.daemon.sampler import Sampler
+from procscope.ids import Pid
 from procscope.observe import asleep
 from procscope.observe.loadblock import LoadBlock
 from procscope.observe.records import RecordIdentity, RecordStore
+from procscope.observe.tasks import newest_pid
 from procscope.views.loadavg import Load, decay_n
 from tests.unit.containers.fakeproc import open_below
 from tests.unit.observe.fakehost import FakeHost
@@ -97,6 +99,25 @@ def test_what_a_sample_tells(node: Node) -> None:
     assert block.newest_pid == 5
     assert block.sampled_at_ns == node.now_ns
     assert block.load == decay_n(Load(), 2, 1)
+
+
+def test_the_newest_process_is_looked_for_where_the_threads_are_others(node: Node) -> None:
+    """Among the same ones it is the same."""
+    name = node.track("c", "R", "S")
+    node.sample()
+    status = Path(node.host.proc.path) / "11" / "status"
+    status.write_text(status.read_text().replace("NSpid:\t11\t2", "NSpid:\t11\t7"))
+    assert newest_pid(node.host.proc.path, [Pid(10), Pid(11)]) == 7
+    node.sample()
+    block = node.block(name)
+    assert block is not None
+    assert block.newest_pid == 2
+    node.host.proc.add(12, nspid=(12, 9), state="S")
+    node.host.set_tasks("c", 10, 11, 12)
+    node.sample()
+    block = node.block(name)
+    assert block is not None
+    assert (block.tasks.total, block.newest_pid) == (3, 9)
 
 
 @pytest.mark.parametrize(("late", "passes"), [(0.6, 1), (1.4, 1), (1.6, 2), (3, 3), (720, 720)])
