@@ -1,7 +1,8 @@
 """Finds workers that do not answer: requests in their slots, and no answer for too long.
 
 Costs the workers nothing: the supervisor looks at their slots, five times a second while a request
-waits, and once while none does: the slots tell when a request was begun as well.
+waits. While none does it need not look before one could be overdue: the slots tell when it was
+begun as well.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from procscope.daemon.slots import WorkerSlots
 
 LOOK_EVERY_S = 0.2
-IDLE_LOOK_EVERY_S = 1.0
+IDLE_LOOK_EVERY_S = 2.0
 _NS_PER_S = 1_000_000_000
 
 
@@ -34,7 +35,7 @@ class DeadlineWatch:
         """Return how soon to look again so that a deadline is not missed by much."""
         if self._doing is not None:
             return LOOK_EVERY_S
-        return min(IDLE_LOOK_EVERY_S, self._deadline_s / 2)
+        return min(IDLE_LOOK_EVERY_S, self._deadline_s)
 
     def count_kill(self) -> None:
         """The worker was killed by somebody else: no request is to blame."""

@@ -75,7 +75,7 @@ def test_a_request_that_was_never_begun_counts_from_the_look_that_finds_it(
     assert overdue_at(watch, 9.2, 11.1, 11.3) == [False, False, True]
 
 
-@pytest.mark.parametrize(("deadline_s", "idle_s"), [(2.0, 1.0), (60.0, 1.0), (0.5, 0.25)])
+@pytest.mark.parametrize(("deadline_s", "idle_s"), [(2.0, 2.0), (60.0, 2.0), (0.5, 0.5)])
 def test_looks_are_frequent_while_a_request_waits(
     slots: WorkerSlots, deadline_s: float, idle_s: float
 ) -> None:
@@ -109,3 +109,22 @@ def test_a_successor_has_the_whole_deadline_for_what_is_left(slots: WorkerSlots)
     assert overdue_at(watch, 1e9, 1e9 + 1, 1e9 + 3) == [False, False, True]
     watch.start_over()
     assert overdue_at(watch, 1e9 + 3.1, 1e9 + 5, 1e9 + 5.2) == [False, False, True]
+
+
+@pytest.mark.parametrize("deadline_s", [0.5, 2.0, 60.0])
+@pytest.mark.parametrize("after_look_s", [0.0, 0.01, 0.49])
+def test_though_it_looks_rarely_no_request_hangs_for_longer(
+    slots: WorkerSlots, monkeypatch: pytest.MonkeyPatch, deadline_s: float, after_look_s: float
+) -> None:
+    """It was begun just after a look that found nothing."""
+    watch = DeadlineWatch(slots, deadline_s)
+    now_s = begun_s = 1000.0
+    assert not watch.overdue(now_s)
+    begun_s += after_look_s
+    monkeypatch.setattr("procscope.daemon.slots._monotonic_ns", lambda: int(begun_s * 1e9))
+    now_s += watch.next_look_s()
+    read_into(slots, 0)
+    slots.begin(0)
+    while not watch.overdue(now_s):
+        now_s += watch.next_look_s()
+    assert deadline_s < now_s - begun_s <= deadline_s + 2 * LOOK_EVERY_S
