@@ -1,6 +1,7 @@
 """How a daemon executes another part of itself: the same interpreter, and the same code.
 
-Isolated: neither the working directory nor the environment says which code root executes.
+Isolated: neither the working directory nor the environment nor what is installed beside it says
+which code root executes.
 """
 
 from __future__ import annotations
@@ -17,4 +18,4 @@ _CODE = (
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs `main(arguments)` of a module of this package."""
-    return [sys.executable, "-I", "-c", _CODE, _ROOT, module, *arguments]
+    return [sys.executable, "-I", "-S", "-c", _CODE, _ROOT, module, *arguments]

@@ -105,6 +105,10 @@ class Supervisor:
             self._control = ControlSocket(
                 self._config.state_directory, self._inherited.fds.pop(_CONTROL, None)
             )
+            if self._config.cares_for_containers:
+                # A planned stop must not import what an upgrade has put in its place; and imported
+                # when the others have been forked, it would copy most of what they share.
+                from procscope.daemon import healing  # noqa: F401
             self._kept.keep(self._descriptors)
             self._start_children()
             self._announce()
@@ -161,8 +165,6 @@ class Supervisor:
         """Look for dead mounts now or, while somebody does so already, when he has ended."""
         self._to_heal = bool(self._children.named("healer"))
         if self._config.cares_for_containers and not self._to_heal:
-            # READY does not wait for it, and yet it is early: a planned stop must not import what
-            # an upgrade has put in its place.
             from procscope.daemon import healing
 
             source = healing.source_of(self._config, self._estate.state.device, self._pinned.device)
