@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Protocol
@@ -86,6 +86,9 @@ class ContainerFinder(Protocol):
     def container_of(self, pid: Pid) -> Container | None:
         """Return the container of the process or thread `pid`; None is the host."""
 
+    def tell_of_new_readers(self, tell: Callable[[Container], None]) -> None:
+        """Call `tell` with the container of each reader that was not known before."""
+
     def sweep(self) -> bool:
         """Close the files of those who read no more; tell whether any are kept still."""
         ...
@@ -122,6 +125,11 @@ class Identifier:
         self._named: WeakValueDictionary[bytes, Container] = WeakValueDictionary()
         """By the digest of the text that names them: a text is a kilobyte on v1."""
         self._host_pid_namespace = self._pid_namespace("self")
+        self._tell: Callable[[Container], None] = _tell_nobody
+
+    def tell_of_new_readers(self, tell: Callable[[Container], None]) -> None:
+        """See `ContainerFinder.tell_of_new_readers`."""
+        self._tell = tell
 
     def container_of(self, pid: Pid) -> Container | None:
         """Return the container of the process or thread `pid`; None is the host.
@@ -159,6 +167,8 @@ class Identifier:
         while self._open_files > self._capacity:
             oldest = self._older or self._recent
             self._close(oldest.pop(next(iter(oldest))))
+        if answer.container is not None:
+            self._tell(answer.container)
         return answer.container
 
     def whole_container_of(self, pid: Pid) -> Container | None:
@@ -312,8 +322,15 @@ class Identifier:
         return parse_nspid(self._status(pid))
 
 
+def _tell_nobody(container: Container) -> None:
+    """Nobody wants to know."""
+
+
 class Nobody:
     """Takes every reader for the host."""
+
+    def tell_of_new_readers(self, tell: Callable[[Container], None]) -> None:
+        """There are none in a container."""
 
     def container_of(self, pid: Pid) -> Container | None:
         """Return None, which is the host."""

@@ -113,6 +113,20 @@ class Observatory:
         """
         return self._with_observer(container, lambda one: one.record_name)
 
+    def known_lifetime(self, container: Container) -> str | None:
+        """Return the same without looking; None where the container is not known here."""
+        observer = self._observers.get(container.key)
+        return None if observer is None else observer.record_name
+
+    def see_again(self, container: Container) -> None:
+        """Look whether what is known of `container` is still it: somebody is new in it.
+
+        Whoever was in a cgroup of the same path before has gone with that one.
+        """
+        observer = self._observers.get(container.key)
+        if observer is not None and not observer.cgroup.exists():
+            self._forget(container.key)
+
     def render_lifetime(self, view: View, container: Container, lifetime: str) -> OfLifetime | None:
         """As `render`, for one `lifetime` of a container; None once that is over."""
 

@@ -72,6 +72,7 @@ class LiveTree:
         self._reuse_ns = reuse_ns
         self._observatory = observatory
         self._identifier = identifier
+        identifier.tell_of_new_readers(observatory.see_again)
         self._contents = contents
         self._cpu_folder = CpuFolder(observatory.host.sys)
         self._made_at_ns = time.time_ns()
@@ -304,12 +305,16 @@ class LiveTree:
         if view.by_ticks:
             # Of two views that move together, none may tell of an earlier tick than the other has.
             max_age_ns = min(max_age_ns, boottime_ns() % NS_PER_TICK)
-        name = f"{container.key}/{view.name}"
-        content = self._contents.recent(name, max_age_ns)
-        if content is None:
-            began_ns = time.monotonic_ns()
-            content = self._observatory.render(view, container)
-            self._contents.note(name, content, began_ns)
+        lifetime = self._observatory.known_lifetime(container)
+        if lifetime is not None:
+            recent = self._contents.recent(f"{lifetime}/{view.name}", max_age_ns)
+            if recent is not None:
+                return recent
+        began_ns = time.monotonic_ns()
+        content = self._observatory.render(view, container)
+        lifetime = self._observatory.known_lifetime(container)
+        if lifetime is not None:
+            self._contents.note(f"{lifetime}/{view.name}", content, began_ns)
         return content
 
     def _render_cpu_file(self, container: Container | None, nodeid: NodeId) -> bytes:

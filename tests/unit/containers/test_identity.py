@@ -304,6 +304,22 @@ def test_the_one_that_reads_no_more_makes_room_first(
     assert open_below(proc.root) == [f"{proc.root}/{pid}/cgroup" for pid in (10, *pids[2:], 18)]
 
 
+def test_each_new_reader_is_told_of_once(proc: FakeProc, identifier: Identifier) -> None:
+    """Also one that has moved; not one on the host."""
+    told: list[str] = []
+    identifier.tell_of_new_readers(lambda container: told.append(container.id))
+    for pid in (10, 11):
+        proc.add(pid, v2(f"/docker/{A}"))
+    proc.add(12, v2("/"))
+    for _ in range(2):
+        for pid in (10, 11, 12):
+            identifier.container_of(Pid(pid))
+    assert told == [A, A]
+    proc.move(10, v2(f"/docker/{B}"))
+    identifier.container_of(Pid(10))
+    assert told == [A, A, B]
+
+
 def test_a_text_means_the_same_container_as_long_as_anybody_has_it(
     proc: FakeProc, identifier: Identifier
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,9 @@ class Finder:
     def container_of(self, pid: Pid) -> Container | None:
         self.asked.append(pid)
         return a_container(self.places[pid]) if pid in self.places else None
+
+    def tell_of_new_readers(self, tell: Callable[[Container], None]) -> None:
+        """Nobody wants to know."""
 
     def sweep(self) -> bool:
         """Nothing is kept."""

@@ -181,6 +181,25 @@ def test_a_cgroup_that_is_made_again_is_found_again(
     assert len(host.records.names()) == 2
 
 
+def test_with_a_new_reader_a_cgroup_that_was_made_again_is_another_lifetime(
+    host: FakeHost, observatory: Observatory
+) -> None:
+    """What was rendered for the former one is told apart by that."""
+    container = host.add_container("c")
+    assert observatory.known_lifetime(container) is None
+    observatory.see_again(container)
+    assert mem_total_kb(observatory, container) == 64 * 1024
+    first = observatory.known_lifetime(container)
+    assert first == observatory.lifetime(container)
+    observatory.see_again(container)
+    assert observatory.known_lifetime(container) == first
+    host.remake_container("c", limit_bytes=32 * MIB)
+    observatory.see_again(container)
+    assert observatory.known_lifetime(container) is None
+    assert mem_total_kb(observatory, container) == 32 * 1024
+    assert observatory.known_lifetime(container) not in (None, first)
+
+
 def test_visible_cpus_follow_quota_and_fall_back_to_the_host(
     host: FakeHost, observatory: Observatory
 ) -> None:
