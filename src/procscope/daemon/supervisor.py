@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -108,7 +109,7 @@ class Supervisor:
             if self._config.cares_for_containers:
                 # A planned stop must not import what an upgrade has put in its place; and imported
                 # when the others have been forked, it would copy most of what they share.
-                from procscope.daemon import healing  # noqa: F401
+                importlib.import_module("procscope.daemon.healing")
             self._kept.keep(self._descriptors)
             self._start_children()
             self._announce()
