@@ -17,7 +17,7 @@ waited for longer than it takes to wake another worker."""
 
 
 class Relief:
-    """What one worker sees of those before it; implements `procscope.fuse.loop.Relief`."""
+    """What one worker sees of those before it; implements `procscope.fuse.standin.Relief`."""
 
     def __init__(self, before: Sequence[WorkerSlots]) -> None:
         self._before = before

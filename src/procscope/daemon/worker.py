@@ -28,6 +28,7 @@ from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
 from procscope.fuse.shortway import ShortWay
+from procscope.fuse.standin import wait_until_needed
 from procscope.fuse.trace import Tracer
 from procscope.ids import Pid
 from procscope.linux import syscalls
@@ -72,9 +73,11 @@ def run_worker(
     `slots` are shared with the worker's predecessors and successors: what one of them has left
     unanswered is answered first; with `only_left_over` that is all. With `as_host` every reader
     gets the host's bytes. Fallbacks are counted on `board`. `relief` tells when the workers before
-    this one need it; without it, it always serves.
+    this one need it; without it, it always serves. What it answers with is made for the first
+    request, but by the live tree's first worker, which is certain to get one.
     """
     syscalls.set_name(f"procscope-{'s' if pinned else 'w'}{index}")
+    _wait_for_work(fd, slots, relief, comes=only_left_over or not (pinned or relief))
     handles.adopt_part(index)
     readers, files = share_out(_raise_file_limit())
     budget = FileBudget(files)
@@ -124,6 +127,16 @@ def run_worker(
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
         loop.run()
+
+
+def _wait_for_work(fd: int, slots: WorkerSlots, relief: Relief | None, *, comes: bool) -> None:
+    """Wait until there is a request to answer, unless it is certain that one `comes`.
+
+    Whatever is made before is memory of this process's own, and what it is made from a copy of what
+    all of them share.
+    """
+    if not comes and not slots.pending():
+        wait_until_needed(fd, relief)
 
 
 def answer_left_over(

@@ -9,13 +9,8 @@ another group in the kernel's queue, which is first come, first served. More wou
 empty that queue while another finds nothing to do, and would make the next answer wait for the
 classification of all of them.
 
-Who serves. A request wakes the first process that waits. While that one works, the next request
-wakes the second, mostly in vain: the first looks for more after each answer. What two processes
-serve by turns both have to know, each with its caches cold. So all but the first relieve it: one
-that is woken rests for a few milliseconds, in which it waits for nothing, and takes requests only
-where those before it have begun none meanwhile, or cannot keep up. Each time that it is not needed
-it rests twice as long. Behind its rest it waits as the last of all, so that a request wakes it only
-where no other one waits.
+Who serves. A request wakes the first process that waits, and while that one works, the next. All
+but the first stand in for it (`procscope.fuse.standin`).
 
 While it works, and while nothing comes, a loop calls its sweep every five seconds, as long as that
 says that there is something to look after: what was kept for those who have gone is given up also
@@ -37,6 +32,7 @@ from typing import Final, Protocol
 from procscope.fuse import opcodes, replies, wire
 from procscope.fuse.negotiation import MAX_WRITE_BYTES
 from procscope.fuse.replies import Reply
+from procscope.fuse.standin import Relief, StandIn
 from procscope.fuse.turns import Turns
 from procscope.fuse.waiting import Waiter
 from procscope.ids import Pid
@@ -48,9 +44,6 @@ such as setting a large extended attribute, it refuses itself."""
 _MOST_AT_ONCE: Final = 16
 SWEEP_EVERY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
-_LEAST_REST_S: Final = 0.001
-_MOST_REST_S: Final = 0.008
-"""How long requests wait at most where the process that was awake has been stopped since."""
 
 _AGAIN: Final = frozenset({errno.EINTR, errno.ENOENT})
 """A request was interrupted between waking and reading."""
@@ -122,18 +115,6 @@ class PrivateSlots:
 
     def queued(self, count: int) -> None:
         """See `RequestSlots.queued`."""
-
-
-class Relief(Protocol):
-    """Tells a loop whether those that serve before it need it."""
-
-    def look(self) -> None:
-        """What they do from now on is what counts for `is_due`."""
-        ...
-
-    def is_due(self) -> bool:
-        """Whether none of them has begun a request since `look`, or none of them keeps up."""
-        ...
 
 
 def _ignore(unique: int) -> None:
@@ -232,9 +213,7 @@ class RequestLoop:
         self._free = list(reversed(range(len(self._buffers))))
         self._turns: Turns[int] = Turns()
         self._releases: deque[int] = deque()
-        self._relief = relief
-        self._relieves = False
-        self._rest_s = _LEAST_REST_S
+        self._stand_in = None if relief is None else StandIn(self._waiter, relief)
         self._stopping = False
         self._gone = False
         self._sweep = sweep
@@ -252,12 +231,12 @@ class RequestLoop:
     def run(self) -> None:
         """Serve until the mount is gone or `stop` is called; then answer what was taken."""
         try:
-            if self._relief is None:
+            if self._stand_in is None:
                 self._serve_all()
             while not (self._stopping or self._gone):
                 if not self._waiter.wait(self._patience_s):
                     self._sweep_if_due(time.monotonic_ns())
-                elif self._relief is None or self._is_needed(self._relief):
+                elif self._stand_in is None or self._stand_in.is_needed():
                     self._serve_first()
                     self._serve_all()
             while self._turns or self._releases:
@@ -271,17 +250,6 @@ class RequestLoop:
         self._stopping = True
         self._waiter.wake()
 
-    def _is_needed(self, relief: Relief) -> bool:
-        """Leave what waits to those before, for a moment; tell whether they have not taken it."""
-        if self._relieves and relief.is_due():
-            return True
-        relief.look()
-        self._waiter.rest(self._rest_s)
-        self._relieves = relief.is_due()
-        if not self._relieves:
-            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
-        return self._relieves and not self._stopping
-
     def _sweep_if_due(self, now_ns: int) -> None:
         if now_ns >= self._next_sweep_ns:
             self._next_sweep_ns = now_ns + int(self._sweep_every_s * _NS_PER_S)
@@ -290,12 +258,9 @@ class RequestLoop:
     def _serve_first(self) -> None:
         """Answer what has ended the wait: it is nearly always alone, whoever it is of."""
         index = None if self._stopping else self._receive()
-        if index is None:
-            # Another process has taken it.
-            self._relieves = False
-            self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
-        else:
-            self._rest_s = _LEAST_REST_S
+        if self._stand_in is not None:
+            self._stand_in.found(any_there=index is not None)
+        if index is not None:
             self._answer(index)
 
     def _serve_all(self) -> None:
