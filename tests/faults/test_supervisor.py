@@ -20,6 +20,8 @@ from tests.integration.waiting import eventually, slowness
 KILLS = 50
 SLOWEST_S = 1.0
 BACK_S = 2.0
+PROCESSES = 6
+"""Supervisor, keeper, two workers, the pinned tree's, and the sampler."""
 
 
 def names(served: Service) -> list[str]:
@@ -184,11 +186,14 @@ def test_everything_killed_at_once_is_healed_within_2_s() -> None:
 
 def test_a_healed_file_is_not_mounted_twice() -> None:
     with service("--workers", "2") as served, everywhere(served) as places:
+        eventually(lambda: len(served.processes()) == PROCESSES)
         before = [place.mounts() for place in places]
         for _ in range(2):
             served.kill_everything()
             served.start()
             wait_until_right(places)
+            # A file may be right while who heals is still about another one.
+            eventually(lambda: len(served.processes()) == PROCESSES)
         assert [place.mounts() for place in places] == before
 
 
