@@ -118,7 +118,7 @@ class NodeAgent:
 
     def _free_lock(self) -> int | None:
         try:
-            return control.acquire_lock(self._config.state_directory)
+            return control.acquire_lock(self._config.state_directory, self._config.mountpoint)
         except control.AlreadyServedError:
             return None
 

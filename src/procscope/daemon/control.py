@@ -137,8 +137,8 @@ def ask(state_directory: str, operation: str, timeout_s: float) -> dict[str, obj
     return reply
 
 
-def acquire_lock(state_directory: str, inherited_fd: int | None = None) -> int:
-    """Return a descriptor whose record lock says that this process is the supervisor.
+def acquire_lock(state_directory: str, mountpoint: str, inherited_fd: int | None = None) -> int:
+    """Return a descriptor whose record lock says that this process serves `mountpoint`.
 
     A record lock belongs to the process, also over an exec, and not to its children: it ends with
     the supervisor and with nobody else. Raises AlreadyServedError, OSError.
@@ -149,7 +149,7 @@ def acquire_lock(state_directory: str, inherited_fd: int | None = None) -> int:
     except OSError:
         os.close(fd)
         raise AlreadyServedError(
-            f"{state_directory} is in use by another daemon",
+            f"{mountpoint} is already served by another daemon",
             hint="`procscope status` tells of it; stop that one first, or give another mountpoint",
         ) from None
     return fd

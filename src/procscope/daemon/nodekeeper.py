@@ -115,7 +115,7 @@ class NodeKeeper:
     def _take_everything_away(self) -> bool:
         """Carry out the planned stop; False where a daemon is faster. Raises ProcscopeError."""
         try:
-            lock_fd = control.acquire_lock(self._config.state_directory)
+            lock_fd = control.acquire_lock(self._config.state_directory, self._config.mountpoint)
         except control.AlreadyServedError:
             return False
         _log.info("taking the files away from containers, and unmounting")

@@ -36,7 +36,7 @@ def stop(config: ServeConfig) -> bool:
         return False
     if control.ask(config.state_directory, "stop", _PATIENCE_S) is not None:
         return True
-    lock_fd = control.acquire_lock(config.state_directory)
+    lock_fd = control.acquire_lock(config.state_directory, config.mountpoint)
     try:
         keeper = find_keeper(config.state_directory, config.mountpoint)
         return end_what_is_left(config, Inheritance(), keeper)

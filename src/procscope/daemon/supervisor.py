@@ -69,7 +69,10 @@ class Supervisor:
         self._inherited = inherited or Inheritance()
         self._hierarchies = discover(read_mountinfo(config.proc))
         prepare_state(config)
-        self._lock_fd = self._acquire_lock()
+        inherited_lock_fd = self._inherited.fds.pop(LOCK, None)
+        self._lock_fd = control.acquire_lock(
+            config.state_directory, config.mountpoint, inherited_lock_fd
+        )
         self._children = Children(SIGNALS, self._forget)
         self._control: ControlSocket | None = None
         self._trial: reload.Trial | None = None
@@ -119,17 +122,6 @@ class Supervisor:
             if not self._kept.is_kept():
                 self._end_service()
             raise
-
-    def _acquire_lock(self) -> int:
-        try:
-            return control.acquire_lock(
-                self._config.state_directory, self._inherited.fds.pop(LOCK, None)
-            )
-        except control.AlreadyServedError:
-            raise ProcscopeError(
-                f"{self._config.mountpoint} is already served by another daemon",
-                hint="stop that one first, or give another mountpoint",
-            ) from None
 
     def _forget(self, child: Child) -> None:
         """In a child: close what would make others believe that the supervisor still runs.
@@ -389,7 +381,9 @@ class Supervisor:
         if not self._kept.has_left():
             return True
         try:
-            self._lock_fd = control.acquire_lock(self._config.state_directory)
+            self._lock_fd = control.acquire_lock(
+                self._config.state_directory, self._config.mountpoint
+            )
         except control.AlreadyServedError:
             return True
         return False

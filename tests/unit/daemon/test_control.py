@@ -17,7 +17,7 @@ from procscope.daemon import control, sockets
 from procscope.daemon.control import AlreadyServedError, ControlSocket, acquire_lock, ask
 from procscope.errors import ProcscopeError
 
-TRY_LOCK = "import sys; from procscope.daemon.control import *; acquire_lock(sys.argv[1])"
+TRY_LOCK = "import sys; from procscope.daemon.control import *; acquire_lock(sys.argv[1], '/m')"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def locks_elsewhere(state: str) -> bool:
 
 
 def test_one_process_at_a_time_has_the_lock(state: str) -> None:
-    fd = acquire_lock(state)
+    fd = acquire_lock(state, "/m")
     assert not locks_elsewhere(state)
     os.close(fd)
     assert locks_elsewhere(state)
@@ -120,7 +120,7 @@ def test_a_child_does_not_keep_the_lock(state: str) -> None:
         check=False,
     )
     assert holder.returncode == 0
-    os.close(acquire_lock(state))
+    os.close(acquire_lock(state, "/m"))
 
 
 def test_the_lock_outlives_an_exec(state: str) -> None:
@@ -128,7 +128,7 @@ def test_the_lock_outlives_an_exec(state: str) -> None:
     script = f"""
 import os, sys
 {TRY_LOCK.partition("; ")[2].rpartition("; ")[0]}
-fd = acquire_lock(sys.argv[1])
+fd = acquire_lock(sys.argv[1], "/m")
 os.set_inheritable(fd, True)
 os.execv(sys.executable, [sys.executable, "-c",
     "import sys; print(flush=True); sys.stdin.read()", str(fd)])
@@ -140,14 +140,14 @@ os.execv(sys.executable, [sys.executable, "-c",
         assert holder.stdin is not None
         holder.stdout.readline()
         with pytest.raises(AlreadyServedError):
-            acquire_lock(state)
+            acquire_lock(state, "/m")
         holder.stdin.close()
-    os.close(acquire_lock(state))
+    os.close(acquire_lock(state, "/m"))
 
 
 def test_an_inherited_lock_is_used(state: str) -> None:
     fd = os.open(f"{state}/{control.LOCK_NAME}", os.O_RDWR | os.O_CREAT)
-    assert acquire_lock(state, fd) == fd
+    assert acquire_lock(state, "/m", fd) == fd
     assert not locks_elsewhere(state)
     fcntl.lockf(fd, fcntl.LOCK_UN)
     os.close(fd)
