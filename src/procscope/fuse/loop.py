@@ -3,11 +3,15 @@
 Any number of processes may run it on the same descriptor, which does not block: each waits in an
 epoll of its own with EPOLLEXCLUSIVE, so that a request wakes exactly one of them.
 
-How much a loop takes. After each answer it reads what has arrived, `_MOST_AT_ONCE` requests at
-most, and only then decides whose turn it is. Less would leave a request unseen behind the many of
-another group in the kernel's queue, which is first come, first served. More would let one loop
-empty that queue while another finds nothing to do, and would make the next answer wait for the
-classification of all of them.
+How much a loop takes. Before each round of answers it reads what has arrived, `_MOST_AT_ONCE`
+requests at most, and only then decides whose turn it is. Less would leave a request unseen behind
+the many of another group in the kernel's queue, which is first come, first served. More would let
+one loop empty that queue while another finds nothing to do, and would make the next answer wait for
+the classification of all of them.
+
+A round is one request of each group that waits, of `_MOST_IN_A_ROUND` groups at most. Its replies
+are written together: each one wakes a reader, and to wake a CPU that sleeps takes as long as to
+make a reply. Who comes meanwhile waits for the rest of the round.
 
 Who serves. A request wakes the first process that waits, and while that one works, the next. All
 but the first stand in for it (`procscope.fuse.standin`).
@@ -42,6 +46,9 @@ REQUEST_BUFFER_BYTES: Final = max(wire.FUSE_MIN_READ_BUFFER, MAX_WRITE_BYTES + 4
 such as setting a large extended attribute, it refuses itself."""
 
 _MOST_AT_ONCE: Final = 16
+_MOST_IN_A_ROUND: Final = 8
+_MOST_HELD_NS: Final = 100_000
+"""A reply is not held back for longer than this and the one request that is being answered."""
 SWEEP_EVERY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 
@@ -148,16 +155,44 @@ class Responder:
         begun_ns = self.slots.begin(index)
         request = self.slots.buffers[index]
         (size,) = _unpack_length(request)
-        reply = (handler.handle if handler else self._handle)(request[:size])
+        self._send(index, (handler.handle if handler else self._handle)(request[:size]))
+        return begun_ns
+
+    def answer_together(self, indexes: Sequence[int]) -> int:
+        """Answer the requests in these slots in their order, and write what may wait together.
+
+        A process that dies meanwhile leaves more than one request that it has made a reply to: all
+        of them are still in their slots. Returns when the last was begun, in monotonic nanoseconds.
+        """
+        held: list[tuple[int, Reply]] = []
+        since_ns = begun_ns = 0
+        for index in indexes:
+            begun_ns = self.slots.begin(index)
+            if held and begun_ns - since_ns > _MOST_HELD_NS:
+                self._send_all(held)
+                held.clear()
+            if not held:
+                since_ns = begun_ns
+            request = self.slots.buffers[index]
+            (size,) = _unpack_length(request)
+            held.append((index, self._handle(request[:size])))
+        self._send_all(held)
+        return begun_ns
+
+    def _send_all(self, held: Sequence[tuple[int, Reply]]) -> None:
+        for index, reply in held:
+            self._send(index, reply)
+
+    def _send(self, index: int, reply: Reply) -> None:
+        """Write the reply to the request in slot `index`, which is empty then."""
         try:
             if isinstance(reply, bytes):
                 os.write(self.fd, reply)
             elif reply is not None:
                 os.writev(self.fd, reply)
         except OSError as error:
-            self._not_taken(request, error)
+            self._not_taken(self.slots.buffers[index], error)
         self.slots.end(index)
-        return begun_ns
 
     def _not_taken(self, request: memoryview, error: OSError) -> None:
         if error.errno == errno.ENOENT:
@@ -240,7 +275,7 @@ class RequestLoop:
                     self._serve_first()
                     self._serve_all()
             while self._turns or self._releases:
-                self._answer_next()
+                self._answer_round()
         finally:
             self._device.close()
             self._waiter.close()
@@ -268,12 +303,12 @@ class RequestLoop:
             pass
 
     def _serve_turn(self) -> bool:
-        """Take what has arrived, and answer one request; False where there is none."""
+        """Take what has arrived, and answer a round of it; False where there is nothing."""
         index = self._receive()
         if index is None:
             if not (self._turns or self._releases):
                 return False
-            self._answer_next()
+            self._answer_round()
             return True
         left = _MOST_AT_ONCE - 1
         following = self._receive()
@@ -285,7 +320,7 @@ class RequestLoop:
             self._queue(following)
             left -= 1
             following = self._receive() if left else None
-        self._answer_next()
+        self._answer_round()
         return True
 
     def _queue(self, index: int) -> None:
@@ -297,21 +332,29 @@ class RequestLoop:
             (pid,) = _unpack_pid(request)
             self._turns.add(self._group_of(pid) if pid else None, index)
 
-    def _answer_next(self) -> None:
-        """Answer the request whose turn it is, and one that nobody waits for.
+    def _answer_round(self) -> None:
+        """Answer one request of each group, and some that nobody waits for.
 
-        One RELEASE after each other request: there is never more than one for each OPEN and READ,
-        so that they do not pile up.
+        As many closed files as other requests: there is never more than one for each OPEN, so
+        that they do not pile up.
         """
         self._slots.queued(len(self._buffers) - len(self._free) - 1)
-        if self._turns:
-            self._answer(self._turns.next())
-        if self._releases:
-            self._answer(self._releases.popleft())
+        indexes = self._turns.round(_MOST_IN_A_ROUND)
+        releases = min(max(len(indexes), 1), len(self._releases))
+        begun_ns = self._responder.answer_together(indexes)
+        self._free += indexes
+        if releases:
+            indexes = [self._releases.popleft() for _ in range(releases)]
+            begun_ns = self._responder.answer_together(indexes)
+            self._free += indexes
+        self._answered(begun_ns)
 
     def _answer(self, index: int) -> None:
         begun_ns = self._responder.answer(index)
         self._free.append(index)
+        self._answered(begun_ns)
+
+    def _answered(self, begun_ns: int) -> None:
         self._patience_s = self._sweep_every_s
         if begun_ns >= self._next_sweep_ns:
             self._sweep_if_due(begun_ns)

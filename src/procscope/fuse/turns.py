@@ -29,6 +29,10 @@ class Turns(Generic[_T]):
             queue = self._queues[group] = deque()
         queue.append(item)
 
+    def round(self, most: int) -> list[_T]:
+        """Return the next one of each group, of the `most` groups whose turn comes first."""
+        return [self.next() for _ in range(min(len(self._queues), most))]
+
     def next(self) -> _T:
         """Return whose turn it is. Raises LookupError where nothing waits."""
         group = next(iter(self._queues), None)

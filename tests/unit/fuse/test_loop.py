@@ -211,7 +211,7 @@ def test_who_comes_while_others_wait_has_a_turn_after_one_more_of_theirs(pair: P
 
 
 def test_files_that_are_closed_wait_for_nobodys_turn(pair: Pair) -> None:
-    """RELEASE comes without a pid; after each answer one of them is answered too."""
+    """RELEASE comes without a pid; as many of them are answered as of others in the round."""
     kernel, server = pair
     for unique in range(1, 4):
         send(kernel, unique, pid=0, opcode=opcodes.FUSE_RELEASE)
@@ -219,7 +219,78 @@ def test_files_that_are_closed_wait_for_nobodys_turn(pair: Pair) -> None:
         send(kernel, unique, pid=unique)
     kernel.shutdown(socket.SHUT_WR)
     loop_of(server).run()
-    assert answered(kernel, 5) == [4, 1, 5, 2, 3]
+    assert answered(kernel, 5) == [4, 5, 1, 2, 3]
+
+
+def replies_before_each(
+    pair: Pair, count: int, slots: PrivateSlots | None = None
+) -> dict[int, list[int]]:
+    """Send requests of so many groups; return whose replies had come when each was handled."""
+    kernel, server = pair
+    before: dict[int, list[int]] = {}
+    come: list[int] = []
+
+    def handle(message: memoryview) -> Reply:
+        with suppress(BlockingIOError):
+            while True:
+                reply = kernel.recv(65536, socket.MSG_DONTWAIT)
+                come.append(wire.fuse_out_header.unpack(reply)["unique"])
+        before[wire.fuse_in_header.unpack(message)["unique"]] = list(come)
+        return session().handle(message)
+
+    for unique in range(1, count + 1):
+        send(kernel, unique, pid=unique)
+    kernel.shutdown(socket.SHUT_WR)
+    loop_of(server, Answers(handle), slots or ClockedSlots(step_ns=1)).run()
+    return before
+
+
+class ClockedSlots(PrivateSlots):
+    """On whose clock so many nanoseconds pass between two requests."""
+
+    def __init__(self, step_ns: int) -> None:
+        super().__init__(16)
+        self._step_ns = step_ns
+        self._now_ns = time.monotonic_ns()
+
+    def begin(self, index: int) -> int:
+        del index
+        self._now_ns += self._step_ns
+        return self._now_ns
+
+
+def test_replies_of_a_round_are_written_together(pair: Pair) -> None:
+    """To up to eight groups; those of the next round come after them."""
+    before = replies_before_each(pair, 10)
+    assert all(before[unique] == [] for unique in range(1, 9))
+    assert before[9] == before[10] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("step_us", "together"), [(40, 3), (90, 2), (110, 1)])
+def test_no_reply_is_held_back_for_long(pair: Pair, step_us: int, together: int) -> None:
+    """After a tenth of a millisecond it is written, before the next request is answered."""
+    before = replies_before_each(pair, 6, ClockedSlots(step_us * 1000))
+    assert before == {n: list(range(1, (n - 1) // together * together + 1)) for n in range(1, 7)}
+
+
+def test_who_dies_in_a_round_leaves_all_that_has_no_reply(pair: Pair) -> None:
+    kernel, server = pair
+
+    class Death(BaseException):
+        """Ends the process, as a crash does."""
+
+    def handle(message: memoryview) -> Reply:
+        if wire.fuse_in_header.unpack(message)["unique"] == 3:
+            raise Death
+        return session().handle(message)
+
+    for unique in range(1, 5):
+        send(kernel, unique, pid=unique)
+    slots = ClockedSlots(step_ns=1)
+    with pytest.raises(Death):
+        loop_of(server, Answers(handle), slots).run()
+    left = [buffer for buffer in slots.buffers if bytes(buffer[:4]) != bytes(4)]
+    assert {wire.fuse_in_header.unpack(buffer)["unique"] for buffer in left} == {1, 2, 3, 4}
 
 
 def test_more_requests_than_slots_are_answered(pair: Pair) -> None:

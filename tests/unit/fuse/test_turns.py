@@ -50,6 +50,18 @@ def test_one_request_passes_the_many_of_another_group() -> None:
     assert [turns.next() for _ in range(3)] == ["many 0", "one", "many 1"]
 
 
+@given(st.lists(GROUPS, max_size=20), st.integers(0, 5))
+def test_a_round_is_one_of_each_group(groups: list[str | None], most: int) -> None:
+    """Of the first `most` groups, in the order in which they would have had their turns."""
+    turns, same = Turns[tuple[str | None, int]](), Turns[tuple[str | None, int]]()
+    for number, group in enumerate(groups):
+        turns.add(group, (group, number))
+        same.add(group, (group, number))
+    items = turns.round(most)
+    assert len(items) == len({group for group, _ in items}) == min(most, len(set(groups)))
+    assert items == [same.next() for _ in items]
+
+
 def test_without_anything_there_is_no_turn() -> None:
     with pytest.raises(LookupError):
         Turns[int]().next()
