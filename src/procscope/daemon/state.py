@@ -37,8 +37,8 @@ def prepare_state(config: ServeConfig) -> None:
 def _prepare(config: ServeConfig) -> None:
     boot_id = _read(f"{config.proc}/sys/kernel/random/boot_id")
     is_of_this_boot = _read(os.path.join(config.state_directory, _BOOT_ID)) == boot_id
-    if not is_of_this_boot:
-        # Once at a boot.
+    if not is_of_this_boot and os.path.lexists(config.state_directory):
+        # Only where it outlives a boot, since /run does not.
         import shutil
 
         shutil.rmtree(config.state_directory, ignore_errors=True)
