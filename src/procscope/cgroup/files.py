@@ -11,7 +11,6 @@ import errno
 import os
 import resource
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -74,7 +73,9 @@ class FileBudget:
         self.is_tight = False
         """Whether so many are open that which of them was used last is soon of consequence: to
         write it down touches three other files' objects, which are in no cache."""
-        self._open: OrderedDict[KeptFile, None] = OrderedDict()
+        self._open: dict[KeptFile, None] = {}
+        """The one that was used longest ago first. An OrderedDict is half a kilobyte more for each
+        container."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -94,7 +95,8 @@ class FileBudget:
     def used(self, file: KeptFile) -> None:
         """Note that `file` was used just now, if it is counted and that is of consequence."""
         if self.is_tight and file in self._open:
-            self._open.move_to_end(file)
+            del self._open[file]
+            self._open[file] = None
 
     def discard(self, file: KeptFile) -> None:
         """Count `file` no longer."""
@@ -251,7 +253,8 @@ class CgroupDirectory:
         self._clock = clock
         self.trace = Trace() if trace is None else trace
         self._files: dict[str, KernelFile] = {}
-        self._absent_until: dict[str, float] = {}
+        self._absent_until: dict[str, float] | None = None
+        """By name; None while nothing was missing, as in most directories."""
         self.device, self.inode = _device_and_inode(path)
 
     def check(self) -> None:
@@ -280,7 +283,7 @@ class CgroupDirectory:
         Raises CgroupGone, and OSError where this process has run out of something: that says
         nothing of the file, and a limit must not be taken for none.
         """
-        absent_until = self._absent_until.get(name)
+        absent_until = None if self._absent_until is None else self._absent_until.get(name)
         if absent_until is not None and self._clock() < absent_until:
             self.trace.miss(absent_until)
             return Missing.ABSENT
@@ -289,17 +292,23 @@ class CgroupDirectory:
         except CgroupGone:
             raise
         except FileNotFoundError:
-            absent_until = self._absent_until[name] = self._clock() + ABSENT_SECONDS
-            self.trace.miss(absent_until)
-            return Missing.ABSENT
+            return self._note_absent(name)
         except OSError as error:
             if error.errno in RUN_OUT:
                 raise
             self.trace.spoil()
             return Missing.UNREADABLE
-        if absent_until is not None:
-            del self._absent_until[name]
+        if self._absent_until is not None:
+            self._absent_until.pop(name, None)
         return content
+
+    def _note_absent(self, name: str) -> Literal[Missing.ABSENT]:
+        """Look for the file `name` again in a while, and not before."""
+        if self._absent_until is None:
+            self._absent_until = {}
+        self._absent_until[name] = until = self._clock() + ABSENT_SECONDS
+        self.trace.miss(until)
+        return Missing.ABSENT
 
     def close(self) -> None:
         """Close all files; a later read opens them again."""
