@@ -325,15 +325,16 @@ class CgroupFiles:
     def __init__(self, budget: FileBudget, clock: Clock = time.monotonic) -> None:
         self._budget = budget
         self._clock = clock
-        self._directories: dict[str, CgroupDirectory] = {}
+        self._directories: list[CgroupDirectory] = []
         self.trace = Trace()
 
     def directory(self, path: str) -> CgroupDirectory:
         """Return the directory `path`. Raises CgroupGone where there is none."""
-        directory = self._directories.get(path)
-        if directory is None:
-            directory = CgroupDirectory(path, self._budget, self._clock, self.trace)
-            self._directories[path] = directory
+        for known in self._directories:
+            if known.path == path:
+                return known
+        directory = CgroupDirectory(path, self._budget, self._clock, self.trace)
+        self._directories.append(directory)
         return directory
 
     def read(self, directory: str, name: str) -> Content:
@@ -342,7 +343,7 @@ class CgroupFiles:
 
     def close(self) -> None:
         """Close all files; a later read opens them again."""
-        for directory in self._directories.values():
+        for directory in self._directories:
             directory.close()
 
 

@@ -16,7 +16,9 @@ from procscope.cgroup.files import FOR_EVER, Clock, FileBudget, KernelFile, Trac
 
 _Value = TypeVar("_Value")
 _ROOM_BYTES: Final = 32
-"""A buffer is so much larger than the text was, for numbers that grow."""
+"""A buffer is so much larger than the text was at least, for numbers that grow."""
+_STEP_BYTES: Final = 256
+"""A buffer's length is a multiple of it: that of most is one and the same number in memory."""
 _FROM_THE_START: Final = repeat(0)
 
 
@@ -100,9 +102,13 @@ class Kept(Generic[_Value]):
             noted = trace.texts
             if noted and trace.until > 0:
                 self._files, self._fds = tuple(noted), tuple(file.fd for file in noted)
-                self._sizes = tuple(len(text) + _ROOM_BYTES for text in noted.values())
+                self._sizes = tuple(map(_buffer_bytes, noted.values()))
                 self._hash, self._closed = hash(tuple(noted.values())), trace.closed
                 self._until, self._beside, self._value = trace.until, beside, value
         finally:
             trace.end()
         return value
+
+
+def _buffer_bytes(text: bytes) -> int:
+    return -(-(len(text) + _ROOM_BYTES) // _STEP_BYTES) * _STEP_BYTES

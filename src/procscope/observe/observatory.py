@@ -7,7 +7,6 @@ the fallback is reported once to the caller of this module, which counts and log
 from __future__ import annotations
 
 import errno
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -79,7 +78,7 @@ class Observatory:
         self._budget = FileBudget() if budget is None else budget
         self._observers: dict[ContainerKey, ContainerObserver] = {}
         self._host_sizes: dict[str, int] = {}
-        self._to_check: OrderedDict[ContainerKey, None] = OrderedDict()
+        self._to_check: dict[ContainerKey, None] = {}
         self._records_changed_ns: int | None = None
 
     def render(self, view: View, container: Container | None) -> bytes:
@@ -276,7 +275,8 @@ class Observatory:
         for _ in range(min(count, len(self._to_check))):
             key = next(iter(self._to_check))
             if self._observers[key].cgroup.exists():
-                self._to_check.move_to_end(key)
+                del self._to_check[key]
+                self._to_check[key] = None
             else:
                 self._forget(key)
 
