@@ -153,7 +153,7 @@ def _packets() -> Iterator[bytes]:
         for count in (0, 2):
             held = {f"name{number}": number for number in range(count)}
             message, _ = keeper.request(operation, "/mount", held)
-            yield bytes([count]) + json.dumps(message).encode()
+            yield bytes([count]) + message
 
 
 def _cgroup_texts() -> Iterator[bytes]:

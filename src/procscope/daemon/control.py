@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -52,7 +53,7 @@ class Order:
     def _send(self, message: dict[str, object]) -> None:
         # Who has asked may have gone.
         with contextlib.suppress(OSError):
-            sockets.send(self.connection, message)
+            sockets.send(self.connection, json.dumps(message).encode())
         self.connection.close()
 
 
@@ -92,7 +93,7 @@ class ControlSocket:
             data, fds = sockets.receive(connection)
             for fd in fds:
                 os.close(fd)
-            operation = sockets.parse(data).get("op")
+            operation = _parse(data).get("op")
         except (OSError, ValueError) as error:
             _log.debug("a request on the control socket is of no use: %s", error)
             return None
@@ -123,9 +124,9 @@ def ask(state_directory: str, operation: str, timeout_s: float) -> dict[str, obj
         ) from None
     with contextlib.closing(connection):
         try:
-            sockets.send(connection, {"op": operation})
+            sockets.send(connection, json.dumps({"op": operation}).encode())
             data, fds = sockets.receive(connection)
-            reply = sockets.parse(data)
+            reply = _parse(data)
         except (OSError, ValueError):
             raise ProcscopeError(
                 f"the daemon did not answer to {operation}", hint="see its log"
@@ -135,6 +136,17 @@ def ask(state_directory: str, operation: str, timeout_s: float) -> dict[str, obj
     if reply.get("ok") is not True:
         raise ProcscopeError(str(reply.get("error")), hint="see the daemon's log")
     return reply
+
+
+def _parse(data: bytes) -> dict[str, object]:
+    """Return a packet's object. Raises ValueError where it is none."""
+    try:
+        message = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
 
 
 def acquire_lock(state_directory: str, mountpoint: str, inherited_fd: int | None = None) -> int:

@@ -1,13 +1,15 @@
 """The keeper: a process that holds a daemon's descriptors while the daemon is restarted.
 
 It knows nothing of what it holds, so that a keeper of an earlier release serves any later daemon.
-One packet is one request, one packet its reply, each a JSON object with `protocol`; unknown members
-are ignored on both sides, and an operation that is not known gets an error.
+One packet is one request, one packet its reply, each of fields (`daemon/fields.py`) of which one is
+`protocol`; unknown ones are ignored on both sides, and an operation not known gets an error.
 
-hello   reply: `pid`, `names` of what is held
-put     keep the descriptors that come with it, called `names`, in the place of what is held
-get     reply: the descriptors, and their `names`
+hello   reply: `pid`, and a `name` for each descriptor that is held
+put     keep the descriptors that come with it, a `name` for each, in the place of what is held
+get     reply: the descriptors, and a `name` for each
 drop    hold nothing any more, and end
+
+A reply has the field `ok`, or `error` and why.
 
 Whoever asks must be root, or the keeper's own user, by SO_PEERCRED, and name the same `mountpoint`.
 The keeper ends by itself once the mount that it keeps is gone, and when no daemon has been
@@ -15,8 +17,8 @@ connected for two minutes: who reads then gets an error, and does not wait for e
 still serve hold the same descriptors, and lose nothing by it. One that `lasts` is ended by a signal
 alone (`daemon/nodekeeper.py`), which the replies tell by `ending`: nothing is put any more.
 
-It imports little: a daemon waits for its keeper at its start, and `dataclasses` alone would take
-as long as the interpreter.
+It imports little: a daemon waits for its keeper at its start, and `dataclasses` or `json` alone
+would take as long as the interpreter.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ import socket
 import time
 from collections.abc import Mapping
 
-from procscope.daemon import sockets
+from procscope.daemon import fields, sockets
+from procscope.daemon.fields import Fields
 
-PROTOCOL = 1
+PROTOCOL = 2
+_PROTOCOL_FIELD = ("protocol", str(PROTOCOL))
 SOCKET_NAME = "keeper.sock"
 FUSE = "fuse"
 """The one name that means something here: when this descriptor is dead, so is the mount."""
@@ -57,22 +61,22 @@ class Request:
 def parse_request(data: bytes) -> Request:
     """Return the request that is in a packet. Raises RequestError."""
     try:
-        message = sockets.parse(data)
+        message = fields.unpack(data)
     except ValueError as error:
         raise RequestError(f"no request: {error}") from None
-    operation, mountpoint = message.get("op"), message.get("mountpoint")
-    names = message.get("names", [])
-    if not isinstance(operation, str) or not isinstance(mountpoint, str):
+    operation, mountpoint = fields.first(message, "op"), fields.first(message, "mountpoint")
+    names = fields.every(message, "name")
+    if operation is None or mountpoint is None:
         raise RequestError("a request has an op and a mountpoint")
-    if not isinstance(names, list) or not all(_is_name(name) for name in names):
-        raise RequestError("names is no list of names")
+    if not all(_is_name(name) for name in names):
+        raise RequestError("what is no name of a descriptor")
     if len(set(names)) != len(names):
         raise RequestError("a name comes twice")
     return Request(operation, mountpoint, tuple(names))
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_BYTES and value.isprintable()
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _MAX_NAME_BYTES and text.isprintable()
 
 
 class Keeper:
@@ -91,7 +95,7 @@ class Keeper:
         """Whether somebody has got what is held."""
         self.ended = False
 
-    def answer(self, data: bytes, fds: list[int], uid: int) -> tuple[dict[str, object], list[int]]:
+    def answer(self, data: bytes, fds: list[int], uid: int) -> tuple[Fields, list[int]]:
         """Return the reply to a packet, and the descriptors to send with it.
 
         Takes over `fds`: what it does not keep, it closes.
@@ -104,12 +108,12 @@ class Keeper:
                 raise RequestError(f"this keeper is for {self.mountpoint}")
             return self._carry_out(request, fds)
         except RequestError as error:
-            return {"protocol": PROTOCOL, "ok": False, "error": str(error)}, []
+            return (_PROTOCOL_FIELD, ("error", str(error))), []
         finally:
             for fd in set(fds) - set(self.held.values()):
                 os.close(fd)
 
-    def _carry_out(self, request: Request, fds: list[int]) -> tuple[dict[str, object], list[int]]:
+    def _carry_out(self, request: Request, fds: list[int]) -> tuple[Fields, list[int]]:
         if request.operation == "put":
             if self.ending:
                 raise RequestError("this keeper is ending")
@@ -124,15 +128,11 @@ class Keeper:
             self.was_got = True
         elif request.operation != "hello":
             raise RequestError(f"unknown operation {request.operation[:_MAX_NAME_BYTES]!r}")
-        reply = {
-            "protocol": PROTOCOL,
-            "ok": True,
-            "pid": os.getpid(),
-            "names": list(self.held),
-        }
+        reply = [_PROTOCOL_FIELD, ("ok", ""), ("pid", str(os.getpid()))]
+        reply += [("name", name) for name in self.held]
         if self.ending:
-            reply["ending"] = True
-        return reply, list(self.held.values()) if request.operation == "get" else []
+            reply.append(("ending", ""))
+        return tuple(reply), list(self.held.values()) if request.operation == "get" else []
 
     def release(self) -> None:
         """Close what is held."""
@@ -226,21 +226,18 @@ def _answer_one(connection: socket.socket, keeper: Keeper) -> bool:
         reply, to_send = keeper.answer(data, fds, sockets.peer_uid(connection))
         # Nobody may make the keeper wait: a packet that does not fit is not sent.
         connection.setblocking(False)
-        sockets.send(connection, reply, to_send)
+        sockets.send(connection, fields.pack(reply), to_send)
         connection.setblocking(True)
     except OSError:
         return False
     return True
 
 
-def request(
-    operation: str, mountpoint: str, held: Mapping[str, int]
-) -> tuple[dict[str, object], list[int]]:
+def request(operation: str, mountpoint: str, held: Mapping[str, int]) -> tuple[bytes, list[int]]:
     """Return a request's packet and descriptors, for `sockets.send`."""
-    message: dict[str, object] = {"protocol": PROTOCOL, "op": operation, "mountpoint": mountpoint}
-    if held:
-        message["names"] = list(held)
-    return message, list(held.values())
+    message = [_PROTOCOL_FIELD, ("op", operation), ("mountpoint", mountpoint)]
+    message += [("name", name) for name in held]
+    return fields.pack(message), list(held.values())
 
 
 def main(arguments: list[str]) -> int:

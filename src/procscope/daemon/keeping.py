@@ -11,7 +11,8 @@ import signal
 import socket
 from collections.abc import Mapping
 
-from procscope.daemon import isolated, keeper, sockets
+from procscope.daemon import fields, isolated, keeper, sockets
+from procscope.daemon.fields import Fields
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
@@ -29,9 +30,9 @@ class KeeperLink:
         reply, fds = self._ask("hello")
         _close(fds)
         # The kernel knows only who made the socket listen, which was the daemon.
-        pid = reply.get("pid")
-        self.pid = pid if isinstance(pid, int) else 0
-        self.is_ending = reply.get("ending") is True
+        pid = fields.first(reply, "pid") or ""
+        self.pid = int(pid) if pid.isdecimal() else 0
+        self.is_ending = fields.first(reply, "ending") is not None
         """Whether it gives out what it holds still, but takes nothing any more."""
 
     def put(self, held: Mapping[str, int]) -> None:
@@ -42,9 +43,9 @@ class KeeperLink:
     def get(self) -> dict[str, int]:
         """Return new descriptors of all that is kept, by name. Raises OSError."""
         reply, fds = self._ask("get")
-        names = reply.get("names")
-        if isinstance(names, list) and len(names) == len(fds):
-            return {str(name): fd for name, fd in zip(names, fds, strict=True)}
+        names = fields.every(reply, "name")
+        if len(names) == len(fds):
+            return dict(zip(names, fds, strict=True))
         _close(fds)
         raise OSError("the keeper's answer is of no use")
 
@@ -72,17 +73,17 @@ class KeeperLink:
 
     def _ask(
         self, operation: str, held: Mapping[str, int] | None = None
-    ) -> tuple[dict[str, object], list[int]]:
+    ) -> tuple[Fields, list[int]]:
         sockets.send(self._connection, *keeper.request(operation, self._mountpoint, held or {}))
         data, fds = sockets.receive(self._connection)
         try:
-            reply = sockets.parse(data)
+            reply = fields.unpack(data)
         except ValueError as error:
             _close(fds)
             raise OSError(f"the keeper's answer is of no use: {error}") from None
-        if reply.get("ok") is not True:
+        if fields.first(reply, "ok") is None:
             _close(fds)
-            raise OSError(f"the keeper refused: {reply.get('error')}")
+            raise OSError(f"the keeper refused: {fields.first(reply, 'error')}")
         return reply, fds
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import struct
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 MAX_PACKET_BYTES = 1 << 16
 MAX_DESCRIPTORS = 32
@@ -66,9 +65,9 @@ def peer_uid(connection: socket.socket) -> int:
     return int(_UCRED.unpack(raw)[1])
 
 
-def send(connection: socket.socket, message: Mapping[str, object], fds: Sequence[int] = ()) -> None:
-    """Send one packet: an object as JSON, and descriptors. Raises OSError."""
-    socket.send_fds(connection, [json.dumps(message).encode()], list(fds))
+def send(connection: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
+    """Send one packet, and descriptors. Raises OSError."""
+    socket.send_fds(connection, [data], list(fds))
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
@@ -84,14 +83,3 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % _FD.itemsize])
     return data, fds.tolist()
-
-
-def parse(data: bytes) -> dict[str, object]:
-    """Return a packet's object. Raises ValueError where it is none."""
-    try:
-        message = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    if not isinstance(message, dict):
-        raise ValueError("not an object")
-    return message
