@@ -21,8 +21,8 @@ from procscope.daemon.recent import TABLE_BYTES, RecentRenderings
 from procscope.daemon.slots import SlotMemory, WorkerSlots
 from procscope.daemon.worker import answer_left_over
 from procscope.errors import ProcscopeError
-from procscope.fuse.loop import RequestHandler, Responder
 from procscope.fuse.replies import Reply
+from procscope.fuse.responder import RequestHandler, Responder
 from procscope.ids import FileHandle
 from tests.fuzz.checks import require
 from tests.fuzz.requests import FILESYSTEM, SESSION, check_reply

@@ -24,9 +24,10 @@ from procscope.daemon.outsiders import Outsiders
 from procscope.daemon.pins import PinStore
 from procscope.daemon.relief import Relief
 from procscope.daemon.slots import WorkerSlots
-from procscope.fuse.loop import RequestHandler, RequestLoop, Responder
+from procscope.fuse.loop import RequestLoop
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
+from procscope.fuse.responder import RequestHandler, Responder
 from procscope.fuse.shortway import ShortWay
 from procscope.fuse.standin import wait_until_needed
 from procscope.fuse.trace import Tracer

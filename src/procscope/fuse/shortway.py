@@ -11,8 +11,8 @@ from struct import Struct
 from typing import Final
 
 from procscope.fuse import opcodes, wire
-from procscope.fuse.loop import RequestHandler
 from procscope.fuse.replies import ATTRIBUTES_REPLY_BYTES, Reply
+from procscope.fuse.responder import RequestHandler
 from procscope.ids import NodeId
 
 _REQUEST_BYTES: Final = wire.fuse_in_header.size + wire.fuse_getattr_in.size

@@ -29,6 +29,10 @@ class Relief(Protocol):
         """Whether none of them has begun a request since `look`, or none of them keeps up."""
         ...
 
+    def is_wanted(self) -> bool:
+        """Whether it is of use to be awake beside them, also where they take every request."""
+        ...
+
 
 class StandIn:
     """Decides for one process, each time that its waiter says that something is there."""
@@ -55,8 +59,9 @@ class StandIn:
         if any_there:
             self._rest_s = _LEAST_REST_S
         else:
-            self._relieves = False
-            self._rest_longer()
+            self._relieves = self._relief.is_wanted()
+            if not self._relieves:
+                self._rest_longer()
 
     def _rest_longer(self) -> None:
         self._rest_s = min(2 * self._rest_s, _MOST_REST_S)

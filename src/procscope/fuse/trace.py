@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from procscope.fuse import opcodes, wire
-from procscope.fuse.loop import RequestHandler
 from procscope.fuse.opcodes import BY_OPCODE, Operation
 from procscope.fuse.replies import Reply
+from procscope.fuse.responder import RequestHandler
 from procscope.fuse.wire import InitFlag
 
 _BODY: Final = wire.fuse_in_header.size

@@ -19,8 +19,9 @@ class Turns(Generic[_T]):
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[_T]] = OrderedDict()
 
-    def __bool__(self) -> bool:
-        return bool(self._queues)
+    def __len__(self) -> int:
+        """Return how many groups have something waiting."""
+        return len(self._queues)
 
     def add(self, group: Hashable, item: _T) -> None:
         """Queue `item`; a group that has nothing waiting gets the last turn of this round."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -56,6 +57,23 @@ def test_where_many_wait_for_each_it_is_due(before: list[WorkerSlots]) -> None:
     assert answered_beside(relief, before[0])
     before[1].queued(MANY - 1)
     assert not answered_beside(relief, before[0])
+
+
+def test_company_of_who_is_roused_for_each_request_is_wanted_for_a_while(
+    before: list[WorkerSlots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all of them: one that keeps awake is enough."""
+    relief = Relief(before)
+    assert not relief.is_wanted()
+    before[0].roused()
+    assert not relief.is_wanted()
+    before[1].roused()
+    assert relief.is_wanted()
+    relief.look()
+    assert answered_beside(relief, before[0]), "though they keep up"
+    later_ns = time.monotonic_ns() + 251_000_000
+    monkeypatch.setattr(time, "monotonic_ns", lambda: later_ns)
+    assert not relief.is_wanted()
 
 
 def answered_beside(relief: Relief, slots: WorkerSlots) -> bool:

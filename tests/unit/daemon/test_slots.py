@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from procscope.daemon.slots import SLOTS_PER_WORKER, SlotMemory, WorkerSlots
 from procscope.errors import ProcscopeError
 from procscope.fuse import opcodes
-from procscope.fuse.loop import REQUEST_BUFFER_BYTES
+from procscope.fuse.responder import REQUEST_BUFFER_BYTES
 from tests.unit.fuse.memory import request
 
 WORKERS = 2

@@ -18,8 +18,9 @@ from typing import cast
 import pytest
 
 from procscope.fuse import opcodes, wire
-from procscope.fuse.loop import PrivateSlots, RequestHandler, RequestLoop, Responder, serve
+from procscope.fuse.loop import RequestLoop, serve
 from procscope.fuse.replies import Reply
+from procscope.fuse.responder import PrivateSlots, RequestHandler, Responder
 from procscope.fuse.waiting import Waiter
 from procscope.ids import Pid
 from tests.unit.fuse.memory import (
@@ -457,6 +458,7 @@ class Others(Waiter):
         self._take = False
         self._begun = 0
         self._seen = 0
+        self.want_company = False
         self.rests_ms: list[float] = []
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -480,7 +482,10 @@ class Others(Waiter):
         self._seen = self._begun
 
     def is_due(self) -> bool:
-        return self._begun == self._seen
+        return self.want_company or self._begun == self._seen
+
+    def is_wanted(self) -> bool:
+        return self.want_company
 
 
 def relieving(
@@ -511,6 +516,82 @@ def test_a_loop_that_relieves_serves_at_once_while_the_others_are_stuck(
     relieving(server, others, monkeypatch).run()
     assert others.rests_ms == [1]
     assert answered(kernel, 3) == [1] * 3
+
+
+def test_while_its_company_is_wanted_it_does_not_rest(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it finds nothing when it is woken, since the others have taken it."""
+    kernel, server = pair
+    others = Others(server.fileno(), kernel, [False] * 4)
+    wait = others.wait
+    stolen: list[bytes] = []
+
+    def wait_and_lose(timeout_s: float | None = None) -> bool:
+        is_ready = wait(timeout_s)
+        if len(stolen) < 2:
+            others.want_company = True
+            stolen.append(os.read(server.fileno(), 4096))
+        return is_ready
+
+    monkeypatch.setattr(others, "wait", wait_and_lose)
+    relieving(server, others, monkeypatch).run()
+    assert others.rests_ms == [1], "before it serves for the first time"
+    assert (len(stolen), len(answered(kernel, 1))) == (2, 1)
+
+
+class PacedSlots(PrivateSlots):
+    """On whose clock so long passes before each request; notes when `roused` was called."""
+
+    def __init__(self, step_us: Callable[[int], int]) -> None:
+        super().__init__(4)
+        self._step_us = step_us
+        self._count = 0
+        self.roused_at: list[int] = []
+
+    def begin(self, index: int) -> int:
+        del index
+        self._count += 1
+        self._begun_ns += self._step_us(self._count) * 1000
+        return self._begun_ns
+
+    def roused(self) -> None:
+        self.roused_at.append(self._count)
+
+
+@pytest.mark.parametrize(
+    ("step_us", "roused_at"),
+    [
+        (lambda _: 70, list(range(32, 41))),
+        (lambda _: 30, []),
+        (lambda _: 450, []),
+        # One of several requests comes fast: the others count.
+        (lambda count: 30 if count % 4 == 0 else 70, [42, 43, 45, 46]),
+        # The reader has paused once.
+        (lambda count: 10_000 if count == 20 else 70, []),
+    ],
+    ids=["slow", "fast", "paused", "mixed", "interrupted"],
+)
+def test_who_is_woken_for_each_of_many_requests_says_so(
+    pair: Pair, step_us: Callable[[int], int], roused_at: list[int]
+) -> None:
+    """Where that takes long, but no longer than it takes a reader that reads on and on."""
+    kernel, server = pair
+    count = roused_at[-1] if roused_at else 40
+    slots = PacedSlots(step_us)
+    loop = loop_of(server, slots=slots)
+    wait, left = loop._waiter.wait, list(range(count))
+
+    def one_more(timeout_s: float | None = None) -> bool:
+        if left:
+            send(kernel, left.pop(), pid=1)
+        else:
+            kernel.shutdown(socket.SHUT_WR)
+        return wait(timeout_s)
+
+    loop._waiter.wait = one_more  # type: ignore[method-assign]
+    loop.run()
+    assert [at for at in slots.roused_at if at <= count] == roused_at
 
 
 def test_a_loop_that_relieves_takes_nothing_when_it_is_told_to_stop(

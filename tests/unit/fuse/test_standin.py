@@ -31,6 +31,9 @@ class Others:
     def is_due(self) -> bool:
         return not self._took
 
+    def is_wanted(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
@@ -66,6 +69,9 @@ class Late:
             self._server.recv(4096)
             self._next.start()
         return True
+
+    def is_wanted(self) -> bool:
+        return False
 
 
 def test_a_request_that_others_take_at_the_last_moment_is_not_its_own(pair: Pair) -> None:
