@@ -23,6 +23,8 @@ from typing import Any
 
 from bench import daemons, files, machine, scale, startup, throughput
 
+_SETTLING_READS = 2500
+"""Longer than the scheduler waits before it puts reader and daemon on other CPUs."""
 _Report = tuple[Any, str]
 """What goes into the JSON, and what is printed."""
 
@@ -30,6 +32,7 @@ _Report = tuple[Any, str]
 def _files(options: argparse.Namespace, folder: Path) -> _Report:
     paces = [
         files.Pace("hot", options.reads, 0),
+        files.Pace("sustained", options.sustained_reads, 0, warm_up_reads=_SETTLING_READS),
         files.Pace("cold", options.cold_reads, options.pause_usec),
         files.Pace(
             "expired", options.expired_reads, options.expired_pause_usec, files.FOLLOW_LIMITS
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("files", parents=[common], help="each file (the default)")
     one.add_argument("--rounds", type=int, default=7)
     one.add_argument("--reads", type=int, default=400, help="in a hot block")
+    one.add_argument(
+        "--sustained-reads", type=int, default=3000, help="in a block of many hot reads"
+    )
     one.add_argument("--cold-reads", type=int, default=60, help="in a cold block")
     one.add_argument("--pause-usec", type=int, default=15_000, help="before each cold read")
     one.add_argument("--expired-reads", type=int, default=10, help="in an expired block")

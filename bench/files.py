@@ -28,7 +28,6 @@ VIEWS = "views"
 KERNEL, LXCFS, LIVE, PINNED = "kernel", "lxcfs", "live", "pinned"
 _MOUNTED = {"online": "cpu"}
 """What is mounted as part of a folder."""
-_WARM_UP_READS = 5
 _STARTING_S = 5.5
 HEAD = (
     "file",
@@ -55,6 +54,8 @@ class Pace:
     pause_usec: int
     files: tuple[str, ...] = FILES
     """What is read at this pace."""
+    warm_up_reads: int = 5
+    """Before the block, and as fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def measure(
 
 def _measure_block(readers: Readers, tree: Tree, file: str, pace: Pace, blocks: Blocks) -> None:
     path = tree.path(file)
-    readers.read(path, _WARM_UP_READS)
+    readers.read(path, pace.warm_up_reads)
     account = tree.daemon.account if tree.daemon else None
     cpu_ns, switches = (account.cpu_ns(), account.switches()) if account else (0, 0)
     sample = readers.read(path, pace.reads, pause_usec=pace.pause_usec)

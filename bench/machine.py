@@ -16,6 +16,7 @@ def describe(*, with_lxcfs: bool = True) -> dict[str, str]:
     """Return the machine, the versions, and how busy it was with something else."""
     facts = {
         "processor": f"{os.cpu_count()} x {_processor()}",
+        "CPUs that are used": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 20} MiB",
         "kernel": platform.release(),
         "cgroups": host_version(),

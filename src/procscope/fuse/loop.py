@@ -47,6 +47,8 @@ _ROUSED_TO_NS: Final = 400_000
 """Between two requests of one who reads without a pause, where a sleeping CPU is woken for each.
 Two CPUs that do not sleep deeply hand over faster; a reader that computes in between is slower."""
 _MANY_TIMES: Final = 32
+_FEW_READERS: Final = 4
+"""Of more than these, each with a request now and then, none reads on and on."""
 SWEEP_EVERY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 
@@ -105,6 +107,7 @@ class RequestLoop:
         self._patience_s: float | None = None
         """How long to wait for a request; without end where there is nothing to sweep."""
         self._times_roused = 0
+        self._woken_by: set[int] = set()
         self._slots.queued(0)
 
     @property
@@ -133,8 +136,9 @@ class RequestLoop:
 
     def _note_waking(self, since_last_ns: int) -> None:
         """It has been woken, and has nothing to do again, so long after the last time."""
-        if since_last_ns > _ROUSED_TO_NS:
+        if since_last_ns > _ROUSED_TO_NS or len(self._woken_by) > _FEW_READERS:
             self._times_roused = 0
+            self._woken_by.clear()
         elif since_last_ns > _ROUSED_FROM_NS:
             self._times_roused += 1
             if self._times_roused >= _MANY_TIMES:
@@ -156,6 +160,9 @@ class RequestLoop:
         if self._stand_in is not None:
             self._stand_in.found(any_there=index is not None)
         if index is not None:
+            (pid,) = _unpack_pid(self._buffers[index])
+            if pid:
+                self._woken_by.add(pid)
             self._answer(index)
 
     def _serve_all(self) -> None:

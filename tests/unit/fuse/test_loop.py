@@ -560,20 +560,21 @@ class PacedSlots(PrivateSlots):
 
 
 @pytest.mark.parametrize(
-    ("step_us", "roused_at"),
+    ("step_us", "readers", "roused_at"),
     [
-        (lambda _: 70, list(range(32, 41))),
-        (lambda _: 30, []),
-        (lambda _: 450, []),
+        (lambda _: 70, 4, list(range(32, 41))),
+        (lambda _: 30, 1, []),
+        (lambda _: 450, 1, []),
         # One of several requests comes fast: the others count.
-        (lambda count: 30 if count % 4 == 0 else 70, [42, 43, 45, 46]),
+        (lambda count: 30 if count % 4 == 0 else 70, 1, [42, 43, 45, 46]),
         # The reader has paused once.
-        (lambda count: 10_000 if count == 20 else 70, []),
+        (lambda count: 10_000 if count == 20 else 70, 1, []),
+        (lambda _: 70, 5, []),
     ],
-    ids=["slow", "fast", "paused", "mixed", "interrupted"],
+    ids=["slow", "fast", "paused", "mixed", "interrupted", "many readers"],
 )
 def test_who_is_woken_for_each_of_many_requests_says_so(
-    pair: Pair, step_us: Callable[[int], int], roused_at: list[int]
+    pair: Pair, step_us: Callable[[int], int], readers: int, roused_at: list[int]
 ) -> None:
     """Where that takes long, but no longer than it takes a reader that reads on and on."""
     kernel, server = pair
@@ -584,7 +585,8 @@ def test_who_is_woken_for_each_of_many_requests_says_so(
 
     def one_more(timeout_s: float | None = None) -> bool:
         if left:
-            send(kernel, left.pop(), pid=1)
+            number = left.pop()
+            send(kernel, number, pid=1 + number % readers)
         else:
             kernel.shutdown(socket.SHUT_WR)
         return wait(timeout_s)
