@@ -1,7 +1,7 @@
 """What packets to and from a keeper say: fields, each a name, `=` and a text, with NUL between.
 
 A name may come more than once. The form is so plain because a keeper waits beside every daemon:
-what takes JSON apart would be a quarter of its memory.
+what takes JSON apart would be a twelfth of its memory.
 """
 
 from __future__ import annotations
