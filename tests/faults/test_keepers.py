@@ -21,13 +21,13 @@ OTHER = "other"
 
 def make_older(keeper: Path) -> None:
     """With the number of an earlier protocol."""
-    replace(keeper, "PROTOCOL = 1", "PROTOCOL = 0")
+    replace(keeper, "PROTOCOL = 2", "PROTOCOL = 0")
 
 
 def make_newer(keeper: Path) -> None:
     """With more in each reply than this release knows of."""
-    replace(keeper, "PROTOCOL = 1", "PROTOCOL = 7")
-    replace(keeper, '"ok": True,', '"ok": True, "mood": ["content"], "names_held": 4,')
+    replace(keeper, "PROTOCOL = 2", "PROTOCOL = 7")
+    replace(keeper, '("ok", ""),', '("ok", ""), ("mood", "content"), ("names_held", "4"),')
 
 
 def replace(file: Path, old: str, new: str) -> None:

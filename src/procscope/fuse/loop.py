@@ -123,7 +123,9 @@ class RequestLoop:
             while not (self._stopping or self._gone):
                 if not self._waiter.wait(self._patience_s):
                     self._sweep_if_due(time.monotonic_ns())
-                elif self._stand_in is None or self._stand_in.is_needed():
+                elif self._stand_in is not None and not self._stand_in.is_needed():
+                    self._sweep_beside_others()
+                else:
                     before_ns = self._slots.begun_ns()
                     self._serve_first()
                     self._serve_all()
@@ -133,6 +135,11 @@ class RequestLoop:
         finally:
             self._device.close()
             self._waiter.close()
+
+    def _sweep_beside_others(self) -> None:
+        """Look after what is left of the last requests, though others take all that come."""
+        if self._patience_s is not None:
+            self._sweep_if_due(time.monotonic_ns())
 
     def _note_waking(self, since_last_ns: int) -> None:
         """It has been woken, and has nothing to do again, so long after the last time."""

@@ -540,6 +540,25 @@ def test_while_its_company_is_wanted_it_does_not_rest(
     assert (len(stolen), len(answered(kernel, 1))) == (2, 1)
 
 
+def test_what_it_has_kept_is_swept_while_others_take_every_request(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is woken again and again, and rests, and never waits for as long as a sweep takes."""
+    kernel, server = pair
+    others = Others(server.fileno(), kernel, [True, False] + [True] * 40 + [False])
+    monkeypatch.setattr("procscope.fuse.loop.Waiter", lambda _: others)
+    swept: list[int] = []
+
+    def sweep() -> bool:
+        swept.append(len(others.rests_ms))
+        return len(swept) < 3
+
+    responder = Responder(server.fileno(), session(), PrivateSlots(8))
+    RequestLoop(responder, relief=others, sweep=sweep, sweep_every_s=0.02).run()
+    assert len(swept) == 3
+    assert 2 < swept[0] < swept[-1] < 42
+
+
 class PacedSlots(PrivateSlots):
     """On whose clock so long passes before each request; notes when `roused` was called."""
 
