@@ -22,7 +22,7 @@ _MANY: Final = 12
 """Requests that one worker has read and not begun. Whose turn comes after so many of others has
 waited for longer than it takes to wake another worker."""
 
-_COMPANY_NS: Final = 250_000_000
+_COMPANY_NS: Final = 10_000_000
 """How long a worker serves beside one that had to be woken for each request."""
 
 
