@@ -67,7 +67,7 @@ manifests: dev ## Write deploy/manifests from the chart; needs helm, or HELM=/pa
 	@scripts/manifests $(ARGS)
 
 bench: dev ## What reads cost beside lxcfs and the kernel; root: make bench ARGS="--json FILE"
-	$(BIN)/python -m bench $(ARGS)
+	PYTHONDONTWRITEBYTECODE=1 "$$(scripts/bench-python)" -m bench $(ARGS)
 
 bench-machine: dev ## The same on cgroup v2, an emulated machine with Debian sid's kernel and lxcfs
 	@scripts/install-test-packages machine
