@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -83,10 +84,17 @@ def agent(group: Group = ROOT) -> Iterator[Agent]:
 
 
 def fork() -> int:
-    """fork(2); the one other thread of a test process is a watchdog that Python did not start."""
+    """fork(2); the one other thread of a test process is a watchdog that Python did not start.
+
+    In the child no garbage is looked for among what it inherits: that would copy all of it, and
+    charge its cgroup for as much as the test process has.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        pid = os.fork()
+    if pid == 0:
+        gc.freeze()
+    return pid
 
 
 def _serve(connection: socket.socket, group: Group) -> NoReturn:
