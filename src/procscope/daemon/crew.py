@@ -41,7 +41,16 @@ class Crew:
 
     def start(self, children: Children, *, dies_with_supervisor: bool) -> None:
         """Replace what a predecessor has left, one after the other. Raises ProcscopeError."""
-        for index in range(self.estate.slots.workers):
+        self.start_first(children, dies_with_supervisor=dies_with_supervisor)
+        self.start_others(children, dies_with_supervisor=dies_with_supervisor)
+
+    def start_first(self, children: Children, *, dies_with_supervisor: bool) -> None:
+        """Begin with the one that serves while it keeps up. Raises ProcscopeError."""
+        self._start_worker(children, 0, dies_with_supervisor)
+
+    def start_others(self, children: Children, *, dies_with_supervisor: bool) -> None:
+        """Go on with those that relieve it. Raises ProcscopeError."""
+        for index in range(1, self.estate.slots.workers):
             self._start_worker(children, index, dies_with_supervisor)
         if self.estate.needs_resend:
             device.ask_for_resend(self.estate.fuse_fd)
@@ -60,6 +69,7 @@ class Crew:
             return
 
         before = [estate.slots.worker(earlier) for earlier in range(index)]
+        supervisor = os.getpid()
 
         def run() -> None:
             me = identity_of(os.getpid(), config.proc)
@@ -78,6 +88,7 @@ class Crew:
                 board=self.board,
                 pinned=self.pinned,
                 relief=Relief(before) if before else None,
+                supervisor=supervisor,
             )
 
         watch = DeadlineWatch(slots, config.deadline_s)

@@ -12,7 +12,7 @@ from functools import partial
 
 from procscope import __version__
 from procscope.cgroup.hierarchy import discover
-from procscope.daemon import control, readiness, reload
+from procscope.daemon import control, guard, readiness, reload
 from procscope.daemon.board import Board
 from procscope.daemon.children import Child, Children
 from procscope.daemon.config import Keeping, ServeConfig
@@ -33,7 +33,10 @@ from procscope.linux.mountinfo import read_mountinfo
 from procscope.observe.records import RecordStore
 
 _log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, control.SIGNAL)
+SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD),
+    *(control.SIGNAL, guard.SIGNAL),
+)
 _HEALING_S = 5.0
 _LOOK_AROUND_S = 5.0
 """Of all that the supervisor looks after only the mount of the pinned tree can go without a signal,
@@ -85,8 +88,9 @@ class Supervisor:
             self._kept.let_go_of_useless()
             self._kept.prepare()
         self._estate = estate or self._mount_anew()
-        start = partial(self._start_workers, pinned=True)
-        self._pinned = PinnedMount(config, self._inherited, self._children, start)
+        self._pinned = PinnedMount(
+            config, self._inherited, self._children, self._start_pinned_worker
+        )
 
     def _mount_anew(self) -> Estate:
         try:
@@ -141,13 +145,23 @@ class Supervisor:
         self._kept.close()
 
     def _start_children(self) -> None:
-        self._start_workers(self._estate)
+        """Start the processes, those that touch the least of what all share one after the other.
+
+        What this process touches between two forks, each of the two has pages of its own for.
+        """
+        crew = self._crew(self._estate)
+        dies_with_supervisor = not self._kept.outlives_supervisor
+        crew.start_first(self._children, dies_with_supervisor=dies_with_supervisor)
         if self._pinned.start():
             self._kept.keep(self._descriptors)
+        crew.start_others(self._children, dies_with_supervisor=dies_with_supervisor)
         self._start_sampler()
 
-    def _start_workers(self, estate: Estate, *, pinned: bool = False) -> None:
-        crew = Crew(self._config, estate, self._hierarchies, self._board, pinned=pinned)
+    def _crew(self, estate: Estate, *, pinned: bool = False) -> Crew:
+        return Crew(self._config, estate, self._hierarchies, self._board, pinned=pinned)
+
+    def _start_pinned_worker(self, estate: Estate) -> None:
+        crew = self._crew(estate, pinned=True)
         crew.start(self._children, dies_with_supervisor=not self._kept.outlives_supervisor)
 
     def _start_sampler(self) -> None:
