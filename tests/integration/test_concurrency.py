@@ -5,8 +5,10 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import signal
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.integration import agents
@@ -24,6 +26,8 @@ FEW = 10
 """Far fewer than `MANY`. A worker takes 16 requests at a time, and answers one of them between."""
 COUNTERS = 256
 WORD_BYTES = 8
+BUSY_NS = 20_000_000
+"""CPU time of a worker that has answered hundreds of requests."""
 
 
 def read_both(mount: str, times: int) -> list[tuple[bytes, bytes]]:
@@ -149,6 +153,66 @@ def both(served: Daemon) -> list[int]:
 def read_often(path: str, times: int) -> None:
     for _ in range(times):
         agents.read(path)
+
+
+def runs_as_usual(*pids: int) -> bool:
+    """Whether these processes run on every CPU that this one may use, and beside all others."""
+    usual = (os.SCHED_OTHER, os.sched_getaffinity(0))
+    return all((os.sched_getscheduler(pid), os.sched_getaffinity(pid)) == usual for pid in pids)
+
+
+@contextmanager
+def read_on_and_on(served: Daemon, folder: Path) -> Iterator[None]:
+    """Let a container's process read without a pause meanwhile."""
+    path, going_on = served.mountpoint / "proc/meminfo", folder / "going-on"
+    going_on.touch()
+    worker = eventually(lambda: both(served))[0]
+    with container() as group, agent(group) as inside:
+        before_ns = run_ns(worker)
+        inside.send(read_while, str(path), str(going_on))
+        eventually(lambda: run_ns(worker) > before_ns + BUSY_NS)
+        yield
+        going_on.unlink()
+        inside.receive()
+
+
+def read_while(path: str, going_on: str) -> None:
+    while os.path.exists(going_on):
+        agents.read(path)
+
+
+def test_who_has_followed_a_reader_runs_as_before_when_that_has_read_enough(tmp_path: Path) -> None:
+    """So does the supervisor, at the latest when it has anything to do.
+
+    Whether a reader is followed is a matter of how fast the CPUs wake up.
+    """
+    with daemon("--workers", "2", "--deadline", "60") as served:
+        for _ in range(3):
+            with read_on_and_on(served, tmp_path):
+                pass
+            eventually(lambda: runs_as_usual(*served.workers()))
+            served.status()
+            eventually(lambda: runs_as_usual(served.pid))
+
+
+def test_a_worker_whose_supervisor_is_killed_runs_as_before_when_nobody_reads(
+    tmp_path: Path,
+) -> None:
+    with daemon("--workers", "2", keeper=True) as served:
+        workers = eventually(lambda: both(served))
+        with read_on_and_on(served, tmp_path):
+            served.stop(signal.SIGKILL)
+        eventually(lambda: runs_as_usual(*workers))
+
+
+def test_who_is_started_by_a_reload_while_somebody_reads_runs_as_usual(tmp_path: Path) -> None:
+    with daemon("--workers", "2", keeper=True) as served:
+        before = eventually(lambda: both(served))
+        with read_on_and_on(served, tmp_path):
+            assert served.command("reload").returncode == 0
+            after = eventually(lambda: both(served))
+        assert not {*before} & {*after}
+        eventually(lambda: runs_as_usual(served.pid, *served.children("")))
 
 
 class Board:

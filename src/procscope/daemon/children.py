@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
+from procscope.daemon import guard
+from procscope.daemon.slots import WorkerSlots
 from procscope.daemon.watch import IDLE_LOOK_EVERY_S, LOOK_EVERY_S, DeadlineWatch
 from procscope.errors import ExitCode, ProcscopeError
+from procscope.ids import Pid
 from procscope.linux import syscalls
 
 _log = logging.getLogger(__name__)
@@ -57,6 +60,7 @@ class Children:
         self._signals = tuple(signals)
         self._forget = forget
         self._children: list[Child] = []
+        self._guard = guard.Guard()
         self.deaths = 0
         """How many died unasked, since the supervisor was started."""
 
@@ -102,12 +106,24 @@ class Children:
         It costs little to look for those: while nobody asks for anything, nothing else is done.
         """
         until_s = time.monotonic() + at_most_s
-        while True:
-            left_s = max(0.0, until_s - time.monotonic())
-            received = signal.sigtimedwait(self._signals, min(left_s, self.next_look_s()))
-            self.kill_overdue(deadline_s)
-            if received is not None or time.monotonic() >= until_s:
-                return received
+        try:
+            while True:
+                left_s = max(0.0, until_s - time.monotonic())
+                received = signal.sigtimedwait(self._signals, min(left_s, self.next_look_s()))
+                self.kill_overdue(deadline_s)
+                self._guard.look(self._serving())
+                if received is not None and received.si_signo == guard.SIGNAL:
+                    received = None
+                if received is not None or time.monotonic() >= until_s:
+                    return received
+        finally:
+            # Whatever this process does or starts next may run where it could run before.
+            self._guard.stand_down()
+
+    def _serving(self) -> Iterator[tuple[Pid, WorkerSlots]]:
+        for child in self._children:
+            if child.pid and child.watch is not None:
+                yield Pid(child.pid), child.watch.slots
 
     def kill_overdue(self, deadline_s: float) -> None:
         """A worker that does not answer costs its life; its successor answers for it."""

@@ -22,6 +22,7 @@ from typing import Final
 from procscope.daemon.sharedmemory import SharedMemory, read_header, unknown
 from procscope.fuse import wire
 from procscope.fuse.responder import REQUEST_BUFFER_BYTES
+from procscope.ids import CpuId
 
 SLOTS_PER_WORKER: Final = 256
 """How many requests a worker takes at most before it has answered the first of them."""
@@ -37,7 +38,7 @@ _PAGE_BYTES: Final = mmap.PAGESIZE
 _HEADER_WORDS: Final = 5
 
 # The control words of a worker.
-_OWNER_PID, _OWNER_START, _CURRENT, _BEGUN_NS, _USED, _QUEUED, _ROUSED_NS = range(7)
+_OWNER_PID, _OWNER_START, _CURRENT, _BEGUN_NS, _USED, _QUEUED, _FOLLOWING = range(7)
 _FIRST_BLAME: Final = 64
 _BLAME_OF_A_CRASH: Final = 64
 _CONTROL_WORDS: Final = _FIRST_BLAME + SLOTS_PER_WORKER
@@ -178,13 +179,14 @@ class WorkerSlots:
         """Return how many requests waited for their turn when the last of several was begun."""
         return self._words[_QUEUED]
 
-    def roused(self) -> None:
-        """For each of many requests, the last one among them, this worker had to be woken."""
-        self._words[_ROUSED_NS] = self._words[_BEGUN_NS]
+    def set_following(self, cpu: CpuId | None) -> None:
+        """This worker follows a reader, now on this CPU; None: it follows none."""
+        self._words[_FOLLOWING] = 0 if cpu is None else cpu + 1
 
-    def roused_ns(self) -> int:
-        """Return when the request was begun at which `roused` was called last."""
-        return self._words[_ROUSED_NS]
+    def following(self) -> CpuId | None:
+        """Return what `set_following` was told last."""
+        word = self._words[_FOLLOWING]
+        return CpuId(word - 1) if word else None
 
     def pending(self) -> list[int]:
         """Return the slots that hold a request."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from procscope.daemon import guard
 from procscope.daemon.slots import WorkerSlots
 
 LOOK_EVERY_S = 0.2
@@ -20,7 +21,7 @@ class DeadlineWatch:
     """Watches the slots of one worker."""
 
     def __init__(self, slots: WorkerSlots, deadline_s: float) -> None:
-        self._slots = slots
+        self.slots = slots
         self._deadline_s = deadline_s
         self._doing: tuple[int, int | None] | None = None
         self._since_s = 0.0
@@ -33,13 +34,15 @@ class DeadlineWatch:
 
     def next_look_s(self) -> float:
         """Return how soon to look again so that a deadline is not missed by much."""
+        if self.slots.following() is not None:
+            return guard.LOOK_EVERY_S
         if self._doing is not None:
             return LOOK_EVERY_S
         return min(IDLE_LOOK_EVERY_S, self._deadline_s)
 
     def count_kill(self) -> None:
         """The worker was killed by somebody else: no request is to blame."""
-        self._slots.count_kill()
+        self.slots.count_kill()
 
     def overdue(self, now_s: float) -> bool:
         """Tell whether requests wait, and none was answered for longer than the deadline.
@@ -48,8 +51,8 @@ class DeadlineWatch:
         `now_s` is monotonic. Calls are expected after each `next_look_s`: of requests that are not
         begun yet, the first look that finds them counts as their arrival.
         """
-        doing = (self._slots.begun_ns(), self._slots.current())
-        if not self._slots.pending():
+        doing = (self.slots.begun_ns(), self.slots.current())
+        if not self.slots.pending():
             self._doing, self._since_s = None, now_s
         elif doing != self._doing:
             self._doing, self._since_s = doing, self._begun_s(now_s)
@@ -58,6 +61,6 @@ class DeadlineWatch:
 
     def _begun_s(self, now_s: float) -> float:
         """Return when the worker began what it is doing, if that was since the last look."""
-        begun_s = self._slots.begun_ns() / _NS_PER_S
-        is_since = self._slots.current() is not None and self._looked_at_s <= begun_s <= now_s
+        begun_s = self.slots.begun_ns() / _NS_PER_S
+        is_since = self.slots.current() is not None and self._looked_at_s <= begun_s <= now_s
         return begun_s if is_since else now_s

@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 
 from procscope.cgroup.files import FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
@@ -19,11 +20,13 @@ from procscope.containers.identity import (
 from procscope.daemon.board import Board
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.groups import Groups
+from procscope.daemon.guard import GuardedPlacement
 from procscope.daemon.handles import HandleStore
 from procscope.daemon.outsiders import Outsiders
 from procscope.daemon.pins import PinStore
 from procscope.daemon.relief import Relief
 from procscope.daemon.slots import WorkerSlots
+from procscope.fuse.following import Follower
 from procscope.fuse.loop import RequestLoop
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.protocol import Refuser, Session
@@ -32,7 +35,7 @@ from procscope.fuse.shortway import ShortWay
 from procscope.fuse.standin import wait_until_needed
 from procscope.fuse.trace import Tracer
 from procscope.ids import Pid
-from procscope.linux import syscalls
+from procscope.linux import scheduling, syscalls
 from procscope.observe.host import HostFiles
 from procscope.observe.observatory import Fallback, Observatory
 from procscope.observe.records import RecordStore
@@ -65,6 +68,7 @@ def run_worker(
     board: Board | None = None,
     pinned: bool = False,
     relief: Relief | None = None,
+    supervisor: int = 0,
 ) -> None:
     """Serve `fd` as worker number `index`. Returns when the mount is gone, or on SIGTERM.
 
@@ -73,7 +77,8 @@ def run_worker(
 
     `slots` are shared with the worker's predecessors and successors: what one of them has left
     unanswered is answered first; with `only_left_over` that is all. With `as_host` every reader
-    gets the host's bytes. Fallbacks are counted on `board`. `relief` tells when the workers before
+    gets the host's bytes. Fallbacks are counted on `board`. `supervisor` is the process that sees
+    that this one runs where it follows a reader. `relief` tells when the workers before
     this one need it; without it, it always serves. What it answers with is made for the first
     request, but by the live tree's first worker, which is certain to get one.
     """
@@ -124,10 +129,27 @@ def run_worker(
         if only_left_over:
             return
         group_of = Groups(identifier).group_of
-        loop = RequestLoop(responder, group_of=group_of, sweep=tree.sweep, relief=relief)
+        loop = RequestLoop(
+            responder,
+            group_of=group_of,
+            sweep=tree.sweep,
+            relief=relief,
+            follower=None if pinned or relief else _follower(config, slots, supervisor),
+            one_by_one=pinned,
+        )
         signal.signal(signal.SIGTERM, lambda *_: loop.stop())
         signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
         loop.run()
+
+
+def _follower(config: ServeConfig, slots: WorkerSlots, supervisor: int) -> Follower | None:
+    """Return what lets the live tree's first worker follow readers, where the kernel lets it."""
+    slots.set_following(None)
+    if not scheduling.may_leave_idle_class(config.proc):
+        return None
+    return Follower(
+        GuardedPlacement(slots, supervisor), partial(scheduling.cpu_of, proc=config.proc)
+    )
 
 
 def _wait_for_work(fd: int, slots: WorkerSlots, relief: Relief | None, *, comes: bool) -> None:

@@ -9,9 +9,10 @@ the many of another group in the kernel's queue, which is first come, first serv
 one loop empty that queue while another finds nothing to do, and would make the next answer wait for
 the classification of all of them.
 
-A round is one request of each group that waits, of `_MOST_IN_A_ROUND` groups at most. Its replies
-are written together: each one wakes a reader, and to wake a CPU that sleeps takes as long as to
-make a reply. Who comes meanwhile waits for the rest of the round.
+A round is one request of each group that waits, of `_MOST_IN_A_ROUND` groups at most; or all that
+wait, where they are no more than so many. Its replies are written together: each one wakes a
+reader, and to wake a CPU that sleeps takes as long as to make a reply. Who comes meanwhile waits
+for the rest of the round.
 
 Who serves. A request wakes the first process that waits, and while that one works, the next. All
 but the first stand in for it (`procscope.fuse.standin`). It tells them where it has to be woken for
@@ -34,6 +35,7 @@ from struct import Struct
 from typing import Final
 
 from procscope.fuse import opcodes
+from procscope.fuse.following import PATIENCE_S, Follower
 from procscope.fuse.responder import GONE, PrivateSlots, RequestHandler, Responder
 from procscope.fuse.standin import Relief, StandIn
 from procscope.fuse.turns import Turns
@@ -42,13 +44,6 @@ from procscope.ids import Pid
 
 _MOST_AT_ONCE: Final = 16
 _MOST_IN_A_ROUND: Final = 8
-_ROUSED_FROM_NS: Final = 40_000
-_ROUSED_TO_NS: Final = 400_000
-"""Between two requests of one who reads without a pause, where a sleeping CPU is woken for each.
-Two CPUs that do not sleep deeply hand over faster; a reader that computes in between is slower."""
-_MANY_TIMES: Final = 32
-_FEW_READERS: Final = 4
-"""Of more than these, each with a request now and then, none reads on and on."""
 SWEEP_EVERY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 
@@ -73,6 +68,9 @@ def _nothing_kept() -> bool:
 class RequestLoop:
     """Serves one descriptor. `group_of` says which callers take turns with which others.
 
+    With `one_by_one` a request is looked at when the replies to those of its group before it are
+    written: where the kernel caches, READ and GETATTR of one file must not be answered at once.
+
     `sweep` tells whether it has to be called again though no request comes. With `relief` the loop
     serves only where that is due.
     """
@@ -85,6 +83,8 @@ class RequestLoop:
         sweep: Callable[[], bool] = _nothing_kept,
         sweep_every_s: float = SWEEP_EVERY_S,
         relief: Relief | None = None,
+        follower: Follower | None = None,
+        one_by_one: bool = False,
     ) -> None:
         os.set_blocking(responder.fd, False)
         self._device = io.FileIO(responder.fd, "r", closefd=False)
@@ -106,8 +106,9 @@ class RequestLoop:
         self._next_sweep_ns = time.monotonic_ns() + int(sweep_every_s * _NS_PER_S)
         self._patience_s: float | None = None
         """How long to wait for a request; without end where there is nothing to sweep."""
-        self._times_roused = 0
-        self._woken_by: set[int] = set()
+        self._follower = follower
+        self._most_regardless = 0 if one_by_one else _MOST_IN_A_ROUND
+        """How many are answered at once, whosever they are."""
         self._slots.queued(0)
 
     @property
@@ -121,18 +122,18 @@ class RequestLoop:
             if self._stand_in is None:
                 self._serve_all()
             while not (self._stopping or self._gone):
-                if not self._waiter.wait(self._patience_s):
+                if not self._wait():
                     self._sweep_if_due(time.monotonic_ns())
                 elif self._stand_in is not None and not self._stand_in.is_needed():
                     self._sweep_beside_others()
                 else:
-                    before_ns = self._slots.begun_ns()
                     self._serve_first()
                     self._serve_all()
-                    self._note_waking(self._slots.begun_ns() - before_ns)
             while self._turns or self._releases:
                 self._answer_round()
         finally:
+            if self._follower is not None:
+                self._follower.pause()
             self._device.close()
             self._waiter.close()
 
@@ -141,15 +142,15 @@ class RequestLoop:
         if self._patience_s is not None:
             self._sweep_if_due(time.monotonic_ns())
 
-    def _note_waking(self, since_last_ns: int) -> None:
-        """It has been woken, and has nothing to do again, so long after the last time."""
-        if since_last_ns > _ROUSED_TO_NS or len(self._woken_by) > _FEW_READERS:
-            self._times_roused = 0
-            self._woken_by.clear()
-        elif since_last_ns > _ROUSED_FROM_NS:
-            self._times_roused += 1
-            if self._times_roused >= _MANY_TIMES:
-                self._slots.roused()
+    def _wait(self) -> bool:
+        """Wait for a request; tell whether there is one."""
+        follower = self._follower
+        if follower is None or not follower.is_following:
+            return self._waiter.wait(self._patience_s)
+        if self._waiter.wait(PATIENCE_S):
+            return True
+        follower.pause()
+        return False
 
     def stop(self) -> None:
         """End `run` after the requests that it has taken. For a signal handler."""
@@ -168,9 +169,11 @@ class RequestLoop:
             self._stand_in.found(any_there=index is not None)
         if index is not None:
             (pid,) = _unpack_pid(self._buffers[index])
-            if pid:
-                self._woken_by.add(pid)
+            last_ns = self._slots.begun_ns()
             self._answer(index)
+            if self._follower is not None:
+                begun_ns = self._slots.begun_ns()
+                self._follower.woken(pid, begun_ns, begun_ns - last_ns)
 
     def _serve_all(self) -> None:
         while not self._stopping and self._serve_turn():
@@ -184,27 +187,67 @@ class RequestLoop:
                 return False
             self._answer_round()
             return True
-        left = _MOST_AT_ONCE - 1
         following = self._receive()
-        if following is None and not (self._turns or self._releases):
-            self._answer(index)
+        if following is None:
+            if not (self._turns or self._releases):
+                self._answer(index)
+                return True
+            self._answer_some_of([index])
             return True
-        self._queue(index)
-        while following is not None:
-            self._queue(following)
-            left -= 1
-            following = self._receive() if left else None
-        self._answer_round()
+        arrived = [index, following]
+        self._receive_more(arrived)
+        self._answer_some_of(arrived)
         return True
 
-    def _queue(self, index: int) -> None:
-        request = self._buffers[index]
-        (opcode,) = _unpack_opcode(request)
-        if opcode in _NOBODY_WAITS:
-            self._releases.append(index)
-        else:
-            (pid,) = _unpack_pid(request)
+    def _receive_more(self, arrived: list[int]) -> None:
+        """Read what else has arrived. As `_receive`, without a call for each: many are felt."""
+        free, buffers, readinto = self._free, self._buffers, self._device.readinto
+        for _ in range(_MOST_AT_ONCE - len(arrived)):
+            if not free or free[-1] >= self._prepared:
+                following = self._receive()
+                if following is None:
+                    return
+                arrived.append(following)
+                continue
+            buffer = buffers[free[-1]]
+            try:
+                size = readinto(buffer)
+            except OSError:
+                # It comes again, if it is not for this one request.
+                return
+            if not size:
+                return
+            (opcode,) = _unpack_opcode(buffer)
+            index = free.pop()
+            if opcode in _WITHOUT_REPLY:
+                self._answer(index)
+            else:
+                arrived.append(index)
+
+    def _answer_some_of(self, arrived: Sequence[int]) -> None:
+        """Answer a round of what has just arrived and what waited before."""
+        waited_for: list[int] = []
+        for index in arrived:
+            (opcode,) = _unpack_opcode(self._buffers[index])
+            (self._releases if opcode in _NOBODY_WAITS else waited_for).append(index)
+        if self._follower is not None and self._follower.is_following:
+            self._tell_follower(waited_for)
+        if waited_for and not self._turns and len(waited_for) <= self._most_regardless:
+            # All of them in this round: whose they are makes no difference.
+            self._slots.queued(len(self._buffers) - len(self._free) - 1)
+            self._answer_together(waited_for)
+            self._answer_closed(len(waited_for))
+            return
+        for index in waited_for:
+            (pid,) = _unpack_pid(self._buffers[index])
             self._turns.add(self._group_of(pid) if pid else None, index)
+        self._answer_round()
+
+    def _tell_follower(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            (pid,) = _unpack_pid(self._buffers[index])
+            if self._follower is not None:
+                self._follower.meet(pid, self._slots.begun_ns())
 
     def _answer_round(self) -> None:
         """Answer one request of each group, and some that nobody waits for.
@@ -216,13 +259,17 @@ class RequestLoop:
         if len(self._turns) > 1:
             indexes = self._turns.round(_MOST_IN_A_ROUND)
             self._answer_together(indexes)
-            closed = min(len(indexes), len(self._releases))
-            self._answer_together([self._releases.popleft() for _ in range(closed)])
+            self._answer_closed(len(indexes))
             return
         if self._turns:
             self._answer(self._turns.next())
         if self._releases:
             self._answer(self._releases.popleft())
+
+    def _answer_closed(self, most: int) -> None:
+        closed = [self._releases.popleft() for _ in range(min(most, len(self._releases)))]
+        if closed:
+            self._answer_together(closed)
 
     def _answer_together(self, indexes: Sequence[int]) -> None:
         begun_ns = self._responder.answer_together(indexes)

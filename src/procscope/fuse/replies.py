@@ -19,6 +19,7 @@ _NS_PER_S: Final = 1_000_000_000
 _UINT64: Final = (1 << 64) - 1
 _SECTOR_BYTES: Final = 512
 _KEPT_ATTRIBUTES: Final = 512
+_COPIED_BYTES: Final = 4096
 
 _header = wire.fuse_out_header.struct
 _pack_header = _header.pack
@@ -47,11 +48,11 @@ def done(unique: int) -> bytes:
 
 
 def data(unique: int, payload: bytes | memoryview) -> bytes | Buffers:
-    """The answer to READ, READDIR and READLINK; the payload is not copied."""
+    """The answer to READ, READDIR and READLINK; a long payload is not copied."""
     size = len(payload)
-    if not size:
-        return _pack_header(HEADER_BYTES, 0, unique)
-    return [_pack_header(HEADER_BYTES + size, 0, unique), payload]
+    header = _pack_header(HEADER_BYTES + size, 0, unique)
+    # The kernel looks up the pages of each buffer: that takes longer than to copy a small one.
+    return header + payload if size <= _COPIED_BYTES else [header, payload]
 
 
 def entry(unique: int, found: Entry) -> bytes:

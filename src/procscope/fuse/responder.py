@@ -66,10 +66,6 @@ class RequestSlots(Protocol):
         """Return when the last request was begun, on the monotonic clock."""
         ...
 
-    def roused(self) -> None:
-        """For each of many requests, the last one among them, this process had to be woken."""
-        ...
-
 
 class PrivateSlots:
     """Buffers that nobody else sees."""
@@ -97,9 +93,6 @@ class PrivateSlots:
     def begun_ns(self) -> int:
         """See `RequestSlots.begun_ns`."""
         return self._begun_ns
-
-    def roused(self) -> None:
-        """See `RequestSlots.roused`."""
 
 
 def _ignore(unique: int) -> None:
@@ -134,7 +127,7 @@ class Responder:
         request = self.slots.buffers[index]
         (size,) = _unpack_length(request)
         reply = (handler.handle if handler else self._handle)(request[:size])
-        # As `_send` does: this is the way of nearly all requests, and each call is felt.
+        # As `_send_all` does: this is the way of nearly all requests, and each call is felt.
         try:
             if isinstance(reply, bytes):
                 os.write(self.fd, reply)
@@ -153,33 +146,33 @@ class Responder:
         """
         held: list[tuple[int, Reply]] = []
         since_ns = begun_ns = 0
+        begin, buffers, handle = self.slots.begin, self.slots.buffers, self._handle
         for index in indexes:
-            begun_ns = self.slots.begin(index)
-            if held and begun_ns - since_ns > _MOST_HELD_NS:
-                self._send_all(held)
-                held.clear()
+            begun_ns = begin(index)
             if not held:
                 since_ns = begun_ns
-            request = self.slots.buffers[index]
+            elif begun_ns - since_ns > _MOST_HELD_NS:
+                self._send_all(held)
+                held.clear()
+                since_ns = begun_ns
+            request = buffers[index]
             (size,) = _unpack_length(request)
-            held.append((index, self._handle(request[:size])))
+            held.append((index, handle(request[:size])))
         self._send_all(held)
         return begun_ns
 
     def _send_all(self, held: Sequence[tuple[int, Reply]]) -> None:
+        """Write each reply, and mark its request's slot empty."""
+        fd, write, end = self.fd, os.write, self.slots.end
         for index, reply in held:
-            self._send(index, reply)
-
-    def _send(self, index: int, reply: Reply) -> None:
-        """Write the reply to the request in slot `index`, which is empty then."""
-        try:
-            if isinstance(reply, bytes):
-                os.write(self.fd, reply)
-            elif reply is not None:
-                os.writev(self.fd, reply)
-        except OSError as error:
-            self._not_taken(self.slots.buffers[index], error)
-        self.slots.end(index)
+            try:
+                if isinstance(reply, bytes):
+                    write(fd, reply)
+                elif reply is not None:
+                    os.writev(fd, reply)
+            except OSError as error:
+                self._not_taken(self.slots.buffers[index], error)
+            end(index)
 
     def _not_taken(self, request: memoryview, error: OSError) -> None:
         if error.errno == errno.ENOENT:

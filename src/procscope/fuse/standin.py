@@ -16,6 +16,8 @@ from procscope.fuse.waiting import Waiter
 _LEAST_REST_S: Final = 0.001
 _MOST_REST_S: Final = 0.008
 """How long requests wait at most where the process that was awake has been stopped since."""
+_LONG_REST_S: Final = 0.064
+"""And where it had one reader alone, that read on and on."""
 
 
 class Relief(Protocol):
@@ -29,8 +31,8 @@ class Relief(Protocol):
         """Whether none of them has begun a request since `look`, or none of them keeps up."""
         ...
 
-    def is_wanted(self) -> bool:
-        """Whether it is of use to be awake beside them, also where they take every request."""
+    def may_rest_long(self) -> bool:
+        """Whether waking up disturbs what they do."""
         ...
 
 
@@ -59,12 +61,12 @@ class StandIn:
         if any_there:
             self._rest_s = _LEAST_REST_S
         else:
-            self._relieves = self._relief.is_wanted()
-            if not self._relieves:
-                self._rest_longer()
+            self._relieves = False
+            self._rest_longer()
 
     def _rest_longer(self) -> None:
-        self._rest_s = min(2 * self._rest_s, _MOST_REST_S)
+        most_s = _LONG_REST_S if self._relief.may_rest_long() else _MOST_REST_S
+        self._rest_s = min(2 * self._rest_s, most_s)
 
 
 def wait_until_needed(fd: int, relief: Relief | None) -> None:
@@ -78,7 +80,14 @@ def wait_until_needed(fd: int, relief: Relief | None) -> None:
             waiter.wait()
             return
         stand_in = StandIn(waiter, relief)
-        while not (waiter.wait() and stand_in.is_needed() and waiter.wait(0)):
+        while not (waiter.wait() and stand_in.is_needed() and _is_left(waiter, relief)):
             stand_in.found(any_there=False)
     finally:
         waiter.close()
+
+
+def _is_left(waiter: Waiter, relief: Relief) -> bool:
+    """Tell whether others do not take what is there: it may have come just now."""
+    relief.look()
+    waiter.rest(_LEAST_REST_S)
+    return waiter.wait(0) and relief.is_due()

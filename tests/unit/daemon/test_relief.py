@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -10,6 +9,7 @@ import pytest
 
 from procscope.daemon.relief import Relief
 from procscope.daemon.slots import SlotMemory, WorkerSlots
+from procscope.ids import CpuId
 
 MANY = 12
 
@@ -59,21 +59,13 @@ def test_where_many_wait_for_each_it_is_due(before: list[WorkerSlots]) -> None:
     assert not answered_beside(relief, before[0])
 
 
-def test_company_of_who_is_roused_for_each_request_is_wanted_for_a_while(
-    before: list[WorkerSlots], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of all of them: one that keeps awake is enough."""
+def test_where_one_follows_its_reader_it_is_best_left_alone(before: list[WorkerSlots]) -> None:
     relief = Relief(before)
-    assert not relief.is_wanted()
-    before[0].roused()
-    assert not relief.is_wanted()
-    before[1].roused()
-    assert relief.is_wanted()
-    relief.look()
-    assert answered_beside(relief, before[0]), "though they keep up"
-    later_ns = time.monotonic_ns() + 11_000_000
-    monkeypatch.setattr(time, "monotonic_ns", lambda: later_ns)
-    assert not relief.is_wanted()
+    assert not relief.may_rest_long()
+    before[1].set_following(CpuId(0))
+    assert relief.may_rest_long()
+    before[1].set_following(None)
+    assert not relief.may_rest_long()
 
 
 def answered_beside(relief: Relief, slots: WorkerSlots) -> bool:

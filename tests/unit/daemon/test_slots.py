@@ -14,6 +14,7 @@ from procscope.daemon.slots import SLOTS_PER_WORKER, SlotMemory, WorkerSlots
 from procscope.errors import ProcscopeError
 from procscope.fuse import opcodes
 from procscope.fuse.responder import REQUEST_BUFFER_BYTES
+from procscope.ids import CpuId
 from tests.unit.fuse.memory import request
 
 WORKERS = 2
@@ -103,6 +104,20 @@ def test_its_owner_is_told_to_whoever_looks(memory: SlotMemory) -> None:
     other.close()
 
 
+@given(cpus=st.lists(st.none() | st.integers(0, 8191).map(CpuId), min_size=1, max_size=4))
+def test_where_a_worker_follows_is_told_to_whoever_looks(cpus: list[CpuId | None]) -> None:
+    """CPU 0 is one as any other."""
+    memory = SlotMemory.create(WORKERS)
+    slots, other = memory.worker(1), adopted(memory)
+    assert slots.following() is None
+    for cpu in cpus:
+        slots.set_following(cpu)
+        assert (slots.following(), other.worker(1).following()) == (cpu, cpu)
+        assert other.worker(0).following() is None
+    other.close()
+    memory.close()
+
+
 def test_memory_that_was_never_used_costs_nothing(memory: SlotMemory) -> None:
     """Nor does the search for what waits."""
     read_into(memory.worker(0), 0)
@@ -152,6 +167,7 @@ def test_garbage_in_a_workers_memory_is_survived(garbage: bytes, at: int) -> Non
     os.pwrite(memory.fd, garbage, mmap.PAGESIZE + at * 8)
     slots = memory.worker(0)
     slots.owner()
+    slots.following()
     slots.count_death()
     assert slots.current() is None
     for index in slots.pending():

@@ -18,6 +18,7 @@ from typing import cast
 import pytest
 
 from procscope.fuse import opcodes, wire
+from procscope.fuse.following import PATIENCE_S, Follower
 from procscope.fuse.loop import RequestLoop, serve
 from procscope.fuse.replies import Reply
 from procscope.fuse.responder import PrivateSlots, RequestHandler, Responder
@@ -188,27 +189,39 @@ def answered(kernel: socket.socket, count: int) -> list[int]:
 def test_each_group_has_its_turn(pair: Pair) -> None:
     """However many requests of another one came before."""
     kernel, server = pair
-    for unique in range(1, 7):
+    for unique in range(1, 10):
         send(kernel, unique, pid=1)
-    send(kernel, 7, pid=2)
+    send(kernel, 10, pid=2)
     kernel.shutdown(socket.SHUT_WR)
-    loop_of(server).run()
-    assert answered(kernel, 7) == [1, 7, 2, 3, 4, 5, 6]
+    loop_of(server, slots=PrivateSlots(16)).run()
+    assert answered(kernel, 10) == [1, 10, *range(2, 10)]
 
 
-def test_who_comes_while_others_wait_has_a_turn_after_one_more_of_theirs(pair: Pair) -> None:
+def test_so_many_as_one_round_has_are_answered_as_they_came(pair: Pair) -> None:
+    """Nobody asks whose they are: it makes no difference."""
     kernel, server = pair
-    for unique in range(1, 5):
+    asked: list[Pid] = []
+    for unique in range(1, 9):
+        send(kernel, unique, pid=1 + unique % 2)
+    kernel.shutdown(socket.SHUT_WR)
+    loop_of(server, group_of=asked.append).run()
+    assert answered(kernel, 8) == list(range(1, 9))
+    assert asked == []
+
+
+def test_who_comes_while_many_wait_has_a_turn_after_one_more_of_theirs(pair: Pair) -> None:
+    kernel, server = pair
+    for unique in range(1, 10):
         send(kernel, unique, pid=1)
 
     def handle(message: memoryview) -> Reply:
         if wire.fuse_in_header.unpack(message)["unique"] == 2:
-            send(kernel, 9, pid=2)
+            send(kernel, 99, pid=2)
             kernel.shutdown(socket.SHUT_WR)
         return session().handle(message)
 
-    loop_of(server, Answers(handle)).run()
-    assert answered(kernel, 5) == [1, 2, 3, 9, 4]
+    loop_of(server, Answers(handle), PrivateSlots(16)).run()
+    assert answered(kernel, 10) == [1, 2, 3, 99, *range(4, 10)]
 
 
 def test_files_that_are_closed_wait_for_nobodys_turn(pair: Pair) -> None:
@@ -252,12 +265,12 @@ class ClockedSlots(PrivateSlots):
     def __init__(self, step_ns: int) -> None:
         super().__init__(16)
         self._step_ns = step_ns
-        self._now_ns = time.monotonic_ns()
+        self._begun_ns = time.monotonic_ns()
 
     def begin(self, index: int) -> int:
         del index
-        self._now_ns += self._step_ns
-        return self._now_ns
+        self._begun_ns += self._step_ns
+        return self._begun_ns
 
 
 def test_replies_of_a_round_are_written_together(pair: Pair) -> None:
@@ -458,7 +471,6 @@ class Others(Waiter):
         self._take = False
         self._begun = 0
         self._seen = 0
-        self.want_company = False
         self.rests_ms: list[float] = []
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -482,10 +494,10 @@ class Others(Waiter):
         self._seen = self._begun
 
     def is_due(self) -> bool:
-        return self.want_company or self._begun == self._seen
+        return self._begun == self._seen
 
-    def is_wanted(self) -> bool:
-        return self.want_company
+    def may_rest_long(self) -> bool:
+        return False
 
 
 def relieving(
@@ -518,28 +530,6 @@ def test_a_loop_that_relieves_serves_at_once_while_the_others_are_stuck(
     assert answered(kernel, 3) == [1] * 3
 
 
-def test_while_its_company_is_wanted_it_does_not_rest(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though it finds nothing when it is woken, since the others have taken it."""
-    kernel, server = pair
-    others = Others(server.fileno(), kernel, [False] * 4)
-    wait = others.wait
-    stolen: list[bytes] = []
-
-    def wait_and_lose(timeout_s: float | None = None) -> bool:
-        is_ready = wait(timeout_s)
-        if len(stolen) < 2:
-            others.want_company = True
-            stolen.append(os.read(server.fileno(), 4096))
-        return is_ready
-
-    monkeypatch.setattr(others, "wait", wait_and_lose)
-    relieving(server, others, monkeypatch).run()
-    assert others.rests_ms == [1], "before it serves for the first time"
-    assert (len(stolen), len(answered(kernel, 1))) == (2, 1)
-
-
 def test_what_it_has_kept_is_swept_while_others_take_every_request(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -559,62 +549,6 @@ def test_what_it_has_kept_is_swept_while_others_take_every_request(
     assert 2 < swept[0] < swept[-1] < 42
 
 
-class PacedSlots(PrivateSlots):
-    """On whose clock so long passes before each request; notes when `roused` was called."""
-
-    def __init__(self, step_us: Callable[[int], int]) -> None:
-        super().__init__(4)
-        self._step_us = step_us
-        self._count = 0
-        self.roused_at: list[int] = []
-
-    def begin(self, index: int) -> int:
-        del index
-        self._count += 1
-        self._begun_ns += self._step_us(self._count) * 1000
-        return self._begun_ns
-
-    def roused(self) -> None:
-        self.roused_at.append(self._count)
-
-
-@pytest.mark.parametrize(
-    ("step_us", "readers", "roused_at"),
-    [
-        (lambda _: 70, 4, list(range(32, 41))),
-        (lambda _: 30, 1, []),
-        (lambda _: 450, 1, []),
-        # One of several requests comes fast: the others count.
-        (lambda count: 30 if count % 4 == 0 else 70, 1, [42, 43, 45, 46]),
-        # The reader has paused once.
-        (lambda count: 10_000 if count == 20 else 70, 1, []),
-        (lambda _: 70, 5, []),
-    ],
-    ids=["slow", "fast", "paused", "mixed", "interrupted", "many readers"],
-)
-def test_who_is_woken_for_each_of_many_requests_says_so(
-    pair: Pair, step_us: Callable[[int], int], readers: int, roused_at: list[int]
-) -> None:
-    """Where that takes long, but no longer than it takes a reader that reads on and on."""
-    kernel, server = pair
-    count = roused_at[-1] if roused_at else 40
-    slots = PacedSlots(step_us)
-    loop = loop_of(server, slots=slots)
-    wait, left = loop._waiter.wait, list(range(count))
-
-    def one_more(timeout_s: float | None = None) -> bool:
-        if left:
-            number = left.pop()
-            send(kernel, number, pid=1 + number % readers)
-        else:
-            kernel.shutdown(socket.SHUT_WR)
-        return wait(timeout_s)
-
-    loop._waiter.wait = one_more  # type: ignore[method-assign]
-    loop.run()
-    assert [at for at in slots.roused_at if at <= count] == roused_at
-
-
 def test_a_loop_that_relieves_takes_nothing_when_it_is_told_to_stop(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -624,6 +558,121 @@ def test_a_loop_that_relieves_takes_nothing_when_it_is_told_to_stop(
     monkeypatch.setattr(others, "look", loop.stop)
     loop.run()
     assert server.recv(65536)
+
+
+class NotedFollower(Follower):
+    """Follows from the start, and notes what it is told."""
+
+    def __init__(self, *, follows: bool = True) -> None:
+        self.is_following = follows
+        self.wakes: list[tuple[int, int, int]] = []
+        self.met: list[tuple[int, int]] = []
+        self.pauses = 0
+
+    def woken(self, pid: Pid, now_ns: int, since_last_ns: int) -> None:
+        self.wakes.append((pid, now_ns, since_last_ns))
+
+    def meet(self, pid: Pid, now_ns: int) -> None:
+        self.met.append((pid, now_ns))
+
+    def pause(self) -> None:
+        self.pauses += 1
+        self.is_following = False
+
+
+def following(
+    server: socket.socket,
+    follower: Follower,
+    handler: RequestHandler | None = None,
+    slots: PrivateSlots | None = None,
+) -> RequestLoop:
+    responder = Responder(server.fileno(), handler or session(), slots or PrivateSlots(8))
+    return RequestLoop(responder, follower=follower)
+
+
+def test_a_loop_that_follows_waits_for_a_moment_and_as_long_as_ever_then(pair: Pair) -> None:
+    follower = NotedFollower()
+    loop = following(pair[1], follower)
+    waits: list[tuple[float | None, int]] = []
+
+    def nothing_comes(timeout_s: float | None = None) -> bool:
+        waits.append((timeout_s, follower.pauses))
+        if timeout_s is None:
+            loop.stop()
+        return False
+
+    loop._waiter.wait = nothing_comes  # type: ignore[method-assign]
+    loop.run()
+    assert waits == [(PATIENCE_S, 0), (None, 1)]
+
+
+def test_a_follower_is_told_who_has_woken_the_loop_and_how_long_after_the_last_request(
+    pair: Pair,
+) -> None:
+    """Of the requests that are there without a wait it is told nothing."""
+    kernel, server = pair
+    follower = NotedFollower(follows=False)
+    slots = ClockedSlots(step_ns=70)
+    began_ns = slots.begun_ns()
+    loop = following(server, follower, slots=slots)
+    wait, sent = loop._waiter.wait, [(7, 1), (8, 3), (0, 1)]
+
+    def some_come(timeout_s: float | None = None) -> bool:
+        if sent:
+            pid, count = sent.pop(0)
+            for unique in range(count):
+                send(kernel, 1 + unique, pid=pid)
+        else:
+            kernel.shutdown(socket.SHUT_WR)
+        return wait(timeout_s)
+
+    loop._waiter.wait = some_come  # type: ignore[method-assign]
+    loop.run()
+    assert follower.wakes == [
+        (7, began_ns + 70, 70),
+        (8, began_ns + 140, 70),
+        (0, began_ns + 350, 70),
+    ]
+    assert len(answered(kernel, 5)) == 5
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_loop_that_follows_tells_whose_requests_wait_beside_others(
+    pair: Pair, follows: bool
+) -> None:
+    """Not of closed files, which come from nobody."""
+    kernel, server = pair
+
+    def handle(message: memoryview) -> Reply:
+        if wire.fuse_in_header.unpack(message)["unique"] == 1:
+            for pid in (1, 2, 3):
+                send(kernel, 1 + pid, pid=pid)
+            send(kernel, 5, pid=0, opcode=opcodes.FUSE_RELEASE)
+            kernel.shutdown(socket.SHUT_WR)
+        return session().handle(message)
+
+    follower = NotedFollower(follows=follows)
+    slots = ClockedSlots(step_ns=70)
+    send(kernel, 1, pid=1)
+    following(server, follower, Answers(handle), slots).run()
+    assert len(answered(kernel, 5)) == 5
+    first_ns = slots.begun_ns() - 4 * 70
+    assert follower.met == ([(pid, first_ns) for pid in (1, 2, 3)] if follows else [])
+
+
+def test_however_a_loop_ends_it_follows_nobody_any_more(pair: Pair) -> None:
+    class Death(BaseException):
+        """Ends the process, as a crash does."""
+
+    def handle(message: memoryview) -> Reply:
+        raise Death
+
+    kernel, server = pair
+    follower = NotedFollower()
+    send(kernel, 1, pid=1)
+    with pytest.raises(Death):
+        following(server, follower, Answers(handle)).run()
+    assert not follower.is_following
 
 
 def test_who_has_rested_waits_behind_the_others(pair: Pair) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from threading import Timer
+from contextlib import closing
 
 import pytest
 
-from procscope.fuse.standin import wait_until_needed
+from procscope.fuse.standin import StandIn, wait_until_needed
+from procscope.fuse.waiting import Waiter
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -31,7 +32,7 @@ class Others:
     def is_due(self) -> bool:
         return not self._took
 
-    def is_wanted(self) -> bool:
+    def may_rest_long(self) -> bool:
         return False
 
 
@@ -54,34 +55,43 @@ def test_it_is_needed_for_the_first_request_that_others_leave(pair: Pair, take: 
 
 
 class Late:
-    """Has begun nothing when it is looked at, and takes the first request just after that."""
+    """Seems to be stuck, and takes the first request though, after so many looks.
 
-    def __init__(self, kernel: socket.socket, server: socket.socket) -> None:
+    The second one comes when it is clear that the first has been taken.
+    """
+
+    def __init__(self, kernel: socket.socket, server: socket.socket, after_looks: int) -> None:
+        self._kernel = kernel
         self._server = server
-        self._next = Timer(0.01, kernel.send, (b"second",))
+        self._after_looks = after_looks
         self.looks = 0
+        self.looks_at_first = 0
 
     def look(self) -> None:
         self.looks += 1
+        if self.looks == self._after_looks:
+            self._server.recv(4096)
 
     def is_due(self) -> bool:
-        if self.looks == 1:
-            self._server.recv(4096)
-            self._next.start()
         return True
 
-    def is_wanted(self) -> bool:
+    def may_rest_long(self) -> bool:
+        self.looks_at_first = self.looks
+        self._kernel.send(b"second")
         return False
 
 
-def test_a_request_that_others_take_at_the_last_moment_is_not_its_own(pair: Pair) -> None:
+@pytest.mark.parametrize("after_looks", [1, 2])
+def test_a_request_that_others_take_at_the_last_moment_is_not_its_own(
+    pair: Pair, after_looks: int
+) -> None:
     """It waits for the next one, which it leaves to the others for a moment again."""
     kernel, server = pair
-    late = Late(kernel, server)
+    late = Late(kernel, server, after_looks)
     kernel.send(b"first")
     wait_until_needed(server.fileno(), late)
     assert server.recv(4096) == b"second"
-    assert late.looks == 2
+    assert late.looks > late.looks_at_first >= after_looks
 
 
 def test_without_others_it_is_needed_for_the_first_one(pair: Pair) -> None:
@@ -91,3 +101,33 @@ def test_without_others_it_is_needed_for_the_first_one(pair: Pair) -> None:
     wait_until_needed(server.fileno(), None)
     assert server.recv(4096) == b"one"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Busy:
+    """Take every request; `follow` tells whether one of them follows its reader."""
+
+    def __init__(self, *, follow: bool) -> None:
+        self.follow = follow
+
+    def look(self) -> None:
+        """What they have begun is of no interest."""
+
+    def is_due(self) -> bool:
+        return False
+
+    def may_rest_long(self) -> bool:
+        return self.follow
+
+
+def test_it_rests_the_longer_the_less_others_want_to_be_disturbed(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests_ms: list[float] = []
+    busy = Busy(follow=True)
+    with closing(Waiter(pair[1].fileno())) as waiter:
+        monkeypatch.setattr(waiter, "rest", lambda duration_s: rests_ms.append(duration_s * 1000))
+        stand_in = StandIn(waiter, busy)
+        assert not any(stand_in.is_needed() for _ in range(8))
+        busy.follow = False
+        assert not any(stand_in.is_needed() for _ in range(3))
+    assert rests_ms == [1, 2, 4, 8, 16, 32, 64, 64, 64, 8, 8]
