@@ -105,16 +105,21 @@ class Children:
 
         It costs little to look for those: while nobody asks for anything, nothing else is done.
         """
-        until_s = time.monotonic() + at_most_s
+        now_s = time.monotonic()
+        until_s, kill_at_s = now_s + at_most_s, now_s + self.next_look_s()
         try:
             while True:
-                left_s = max(0.0, until_s - time.monotonic())
-                received = signal.sigtimedwait(self._signals, min(left_s, self.next_look_s()))
-                self.kill_overdue(deadline_s)
+                look_s = self._guard.next_look_s(self._serving())
+                wait_s = min(until_s - now_s, kill_at_s - now_s, look_s)
+                received = signal.sigtimedwait(self._signals, max(0.0, wait_s))
+                now_s = time.monotonic()
                 self._guard.look(self._serving())
                 if received is not None and received.si_signo == guard.SIGNAL:
                     received = None
-                if received is not None or time.monotonic() >= until_s:
+                if received is not None or now_s >= min(until_s, kill_at_s):
+                    self.kill_overdue(deadline_s)
+                    kill_at_s = now_s + self.next_look_s()
+                if received is not None or now_s >= until_s:
                     return received
         finally:
             # Whatever this process does or starts next may run where it could run before.

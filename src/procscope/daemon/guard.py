@@ -3,7 +3,7 @@
 Behind all other tasks of its CPU it runs only when these sleep. As long as nothing else runs that
 is all the time; but where somebody begins to compute there, and counts as one group with it for the
 scheduler, it would wait for a third of a second, and its reader with it. So it tells the supervisor
-when it begins to follow. That looks thirty times a second whether it has begun a request since,
+when it begins to follow. That looks twenty times a second whether it has begun a request since,
 and puts it beside the others again where it has not.
 
 The supervisor keeps off that CPU meanwhile: what wakes up there has the scheduler put the reader on
@@ -13,6 +13,7 @@ another one.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from procscope.linux import scheduling
 
 SIGNAL: Final = signal.SIGURG
 """Tells the supervisor that a worker begins to follow; without a handler it does nothing."""
-LOOK_EVERY_S: Final = 0.03
+LOOK_EVERY_S: Final = 0.05
 
 
 class GuardedPlacement:
@@ -77,6 +78,11 @@ class Guard:
         self._begun_ns = begun_ns
         if not begun_ns:
             self._placement.restore()
+
+    def next_look_s(self, workers: Iterable[tuple[Pid, WorkerSlots]]) -> float:
+        """Return how soon to look again; infinity while none of them follows a reader."""
+        follows = any(slots.following() is not None for _, slots in workers)
+        return LOOK_EVERY_S if follows else math.inf
 
     def stand_down(self) -> None:
         """Look no more for now, and run where this process could run before."""

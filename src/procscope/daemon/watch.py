@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-from procscope.daemon import guard
 from procscope.daemon.slots import WorkerSlots
 
 LOOK_EVERY_S = 0.2
@@ -34,8 +33,6 @@ class DeadlineWatch:
 
     def next_look_s(self) -> float:
         """Return how soon to look again so that a deadline is not missed by much."""
-        if self.slots.following() is not None:
-            return guard.LOOK_EVERY_S
         if self._doing is not None:
             return LOOK_EVERY_S
         return min(IDLE_LOOK_EVERY_S, self._deadline_s)

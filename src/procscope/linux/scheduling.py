@@ -61,6 +61,7 @@ class Placement:
         self._cpus: AbstractSet[int] = frozenset()
         """Where it could run before; empty where nothing was changed."""
         self._makes_way = False
+        self._off: CpuId | None = None
 
     def make_way_on(self, cpu: CpuId) -> bool:
         """Stay on `cpu`, and behind every other task there: SCHED_IDLE.
@@ -83,10 +84,12 @@ class Placement:
 
     def keep_off(self, cpu: CpuId) -> None:
         """Run on any other CPU than this one, if there is another."""
-        allowed = self._cpus or os.sched_getaffinity(0)
-        self._cpus = allowed
+        if cpu == self._off:
+            return
+        self._off = cpu
+        self._cpus = self._cpus or os.sched_getaffinity(0)
         with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, allowed - {cpu} or allowed)
+            os.sched_setaffinity(0, self._cpus - {cpu} or self._cpus)
 
     def restore(self) -> None:
         """Run where it could run before, and beside others."""
@@ -99,3 +102,4 @@ class Placement:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, self._cpus)
             self._cpus = frozenset()
+            self._off = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from procscope.daemon import guard
 from procscope.daemon.guard import Guard, GuardedPlacement
 from procscope.daemon.slots import SlotMemory, WorkerSlots
+from procscope.daemon.watch import LOOK_EVERY_S
 from procscope.ids import CpuId, Pid
 from procscope.linux import scheduling
 from procscope.linux.scheduling import may_leave_idle_class
@@ -74,6 +76,25 @@ def test_who_does_not_follow_is_left_alone(watcher: Guard, worker: Pid, slots: W
         slots.set_following(cpu)
         watcher.look([(worker, slots)])
     assert not is_let_run(worker)
+
+
+def test_it_looks_while_anybody_follows(watcher: Guard, worker: Pid, slots: WorkerSlots) -> None:
+    assert watcher.next_look_s([(worker, slots)]) == math.inf
+    slots.set_following(FIRST)
+    assert watcher.next_look_s([(worker, slots)]) == guard.LOOK_EVERY_S < LOOK_EVERY_S
+
+
+def test_when_nobody_follows_any_more_it_runs_where_it_could_before(slots: WorkerSlots) -> None:
+    def look() -> list[list[int]]:
+        watcher = Guard()
+        places = []
+        for cpu in (FIRST, None):
+            slots.set_following(cpu)
+            watcher.look([(Pid(os.getpid()), slots)])
+            places.append(sorted(os.sched_getaffinity(0)))
+        return places
+
+    assert outcome_of(look) == [CPUS[1:] or CPUS, CPUS]
 
 
 def test_between_two_waits_looks_do_not_count(

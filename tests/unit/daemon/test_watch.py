@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procscope.daemon import guard
 from procscope.daemon.slots import SlotMemory, WorkerSlots
 from procscope.daemon.watch import LOOK_EVERY_S, DeadlineWatch
 from procscope.fuse import opcodes
-from procscope.ids import CpuId
 from tests.unit.fuse.memory import request
 
 DEADLINE_S = 2.0
@@ -91,19 +89,6 @@ def test_looks_are_frequent_while_a_request_waits(
     slots.end(0)
     assert not watch.overdue(1.2)
     assert watch.next_look_s() == idle_s
-
-
-def test_looks_are_most_frequent_while_a_worker_follows_its_reader(slots: WorkerSlots) -> None:
-    """Whether a request waits or not."""
-    watch = DeadlineWatch(slots, DEADLINE_S)
-    before_s = watch.next_look_s()
-    slots.set_following(CpuId(0))
-    assert watch.next_look_s() == guard.LOOK_EVERY_S
-    read_into(slots, 0)
-    assert not watch.overdue(1.0)
-    assert watch.next_look_s() == guard.LOOK_EVERY_S < LOOK_EVERY_S
-    slots.set_following(None)
-    assert watch.next_look_s() == LOOK_EVERY_S < before_s
 
 
 def test_a_request_counts_from_the_moment_in_which_it_was_begun(
