@@ -18,6 +18,9 @@ _MOST_REST_S: Final = 0.008
 """How long requests wait at most where the process that was awake has been stopped since."""
 _LONG_REST_S: Final = 0.064
 """And where it had one reader alone, that read on and on."""
+_SURELY_S: Final = 0.005
+"""How long a request waits until this process makes what it answers with, for the first time: on a
+busy host one that works may not run for a few milliseconds."""
 
 
 class Relief(Protocol):
@@ -89,5 +92,5 @@ def wait_until_needed(fd: int, relief: Relief | None) -> None:
 def _is_left(waiter: Waiter, relief: Relief) -> bool:
     """Tell whether others do not take what is there: it may have come just now."""
     relief.look()
-    waiter.rest(_LEAST_REST_S)
+    waiter.rest(_SURELY_S)
     return waiter.wait(0) and relief.is_due()
