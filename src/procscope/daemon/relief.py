@@ -29,9 +29,11 @@ class Relief:
 
     def is_due(self) -> bool:
         """Tell whether none of them has begun a request since `look`, or many wait in each."""
-        if [slots.begun_ns() for slots in self._before] == self._begun_ns:
-            return True
-        return all(slots.waiting() >= _MANY for slots in self._before)
+        return self.is_stuck() or all(slots.waiting() >= _MANY for slots in self._before)
+
+    def is_stuck(self) -> bool:
+        """Tell whether none of them has begun a request since `look`."""
+        return [slots.begun_ns() for slots in self._before] == self._begun_ns
 
     def may_rest_long(self) -> bool:
         """Tell whether one of them follows a reader: it is seen to work, and best left alone.

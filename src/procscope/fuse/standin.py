@@ -21,6 +21,7 @@ _LONG_REST_S: Final = 0.064
 _SURELY_S: Final = 0.005
 """How long a request waits until this process makes what it answers with, for the first time: on a
 busy host one that works may not run for a few milliseconds."""
+_TIMES_SWAMPED: Final = 10
 
 
 class Relief(Protocol):
@@ -32,6 +33,10 @@ class Relief(Protocol):
 
     def is_due(self) -> bool:
         """Whether none of them has begun a request since `look`, or none of them keeps up."""
+        ...
+
+    def is_stuck(self) -> bool:
+        """Whether none of them has begun a request since `look`."""
         ...
 
     def may_rest_long(self) -> bool:
@@ -90,7 +95,16 @@ def wait_until_needed(fd: int, relief: Relief | None) -> None:
 
 
 def _is_left(waiter: Waiter, relief: Relief) -> bool:
-    """Tell whether others do not take what is there: it may have come just now."""
+    """Tell whether others do not take what is there: it may have come just now.
+
+    Where they only have too much to do, that has to last: many containers may have been started.
+    """
     relief.look()
     waiter.rest(_SURELY_S)
-    return waiter.wait(0) and relief.is_due()
+    if waiter.wait(0) and relief.is_stuck():
+        return True
+    for _ in range(_TIMES_SWAMPED):
+        if not (waiter.wait(0) and relief.is_due()):
+            return False
+        waiter.rest(_SURELY_S)
+    return waiter.wait(0)

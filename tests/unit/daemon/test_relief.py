@@ -55,6 +55,7 @@ def test_where_many_wait_for_each_it_is_due(before: list[WorkerSlots]) -> None:
         assert not answered_beside(relief, before[0])
         slots.queued(MANY)
     assert answered_beside(relief, before[0])
+    assert not relief.is_stuck(), "they work"
     before[1].queued(MANY - 1)
     assert not answered_beside(relief, before[0])
 

@@ -496,6 +496,9 @@ class Others(Waiter):
     def is_due(self) -> bool:
         return self._begun == self._seen
 
+    def is_stuck(self) -> bool:
+        return self.is_due()
+
     def may_rest_long(self) -> bool:
         return False
 

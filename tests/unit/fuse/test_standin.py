@@ -32,6 +32,9 @@ class Others:
     def is_due(self) -> bool:
         return not self._took
 
+    def is_stuck(self) -> bool:
+        return self.is_due()
+
     def may_rest_long(self) -> bool:
         return False
 
@@ -75,6 +78,9 @@ class Late:
     def is_due(self) -> bool:
         return True
 
+    def is_stuck(self) -> bool:
+        return self.is_due()
+
     def may_rest_long(self) -> bool:
         self.looks_at_first = self.looks
         self._kernel.send(b"second")
@@ -92,6 +98,36 @@ def test_a_request_that_others_take_at_the_last_moment_is_not_its_own(
     wait_until_needed(server.fileno(), late)
     assert server.recv(4096) == b"second"
     assert late.looks > late.looks_at_first >= after_looks
+
+
+class Swamped(Others):
+    """They work, and have too much to do: for `bursts` looks each, with an idle moment between."""
+
+    def __init__(self, server: socket.socket, bursts: list[int]) -> None:
+        super().__init__(server, take=0)
+        self._bursts = bursts
+        self.was_due = 0
+
+    def is_due(self) -> bool:
+        if not self._bursts[0]:
+            self._bursts.pop(0)
+            return False
+        self._bursts[0] -= 1
+        self.was_due += 1
+        return True
+
+    def is_stuck(self) -> bool:
+        return False
+
+
+def test_who_has_too_much_to_do_is_helped_where_that_lasts(pair: Pair) -> None:
+    """Not when many containers are started at once."""
+    kernel, server = pair
+    swamped = Swamped(server, [1, 2, 5, 9, 30])
+    kernel.send(b"one")
+    wait_until_needed(server.fileno(), swamped)
+    assert server.recv(4096) == b"one"
+    assert swamped.was_due >= 1 + 2 + 5 + 9 + 10
 
 
 def test_without_others_it_is_needed_for_the_first_one(pair: Pair) -> None:
@@ -114,6 +150,9 @@ class Busy:
 
     def is_due(self) -> bool:
         return False
+
+    def is_stuck(self) -> bool:
+        return self.is_due()
 
     def may_rest_long(self) -> bool:
         return self.follow
