@@ -15,8 +15,8 @@ reader, and to wake a CPU that sleeps takes as long as to make a reply. Who come
 for the rest of the round.
 
 Who serves. A request wakes the first process that waits, and while that one works, the next. All
-but the first stand in for it (`procscope.fuse.standin`). It tells them where it has to be woken for
-each request, and that takes long: reader and loop are on two CPUs then, of which one always sleeps.
+but the first stand in for it (`procscope.fuse.standin`). The first one follows a reader that reads
+on and on to its CPU (`procscope.fuse.following`).
 
 While it works, and while nothing comes, a loop calls its sweep every five seconds, as long as that
 says that there is something to look after: what was kept for those who have gone is given up also

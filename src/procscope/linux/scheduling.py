@@ -66,10 +66,13 @@ class Placement:
     def make_way_on(self, cpu: CpuId) -> bool:
         """Stay on `cpu`, and behind every other task there: SCHED_IDLE.
 
-        Tells whether that is so: not where this process may not run there.
+        Tells whether that is so: not where this process may not run there, nor where its owner has
+        given it a class of its own.
         """
         allowed = self._cpus or os.sched_getaffinity(0)
         if cpu not in allowed:
+            return False
+        if not self._makes_way and os.sched_getscheduler(0) != os.SCHED_OTHER:
             return False
         self._cpus = allowed
         try:

@@ -177,3 +177,11 @@ def test_who_has_changed_nothing_has_nothing_to_give_back() -> None:
         return place()
 
     assert outcome_of(move) == (os.SCHED_OTHER, [LAST])
+
+
+def test_who_was_given_a_class_of_his_own_stays_in_it() -> None:
+    def move() -> tuple[bool, Place]:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        return Placement().make_way_on(CpuId(FIRST)), place()
+
+    assert outcome_of(move) == (False, (os.SCHED_BATCH, CPUS))
