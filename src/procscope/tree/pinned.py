@@ -26,16 +26,19 @@ from procscope.ids import CpuId, FileHandle, NodeId, Pid
 from procscope.observe.container import Limits
 from procscope.observe.observatory import Observatory, OfLifetime
 from procscope.observe.registry import View
+from procscope.tree.copying import Copying
 from procscope.tree.cpufolder import CpuFolder
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
 from procscope.tree.pins import Pin, Pins
-from procscope.tree.snapshots import Snapshots, SnapshotStore
+from procscope.tree.snapshots import Snapshot, Snapshots, SnapshotStore
 
 LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
 MOVING_VALID_NS: Final = 1_000_000
 """The same for all others. The kernel counts in ticks, and rounds up."""
+_COPYING_NS: Final = {LIMITS_VALID_NS: 20_000_000, MOVING_VALID_NS: 2_000_000}
+"""How long a reader may take to copy what a READ has given him, by the time to live."""
 STARTING_NS: Final = 5_000_000_000
 """A runtime makes the mounts first and sets the limits then (runc on cgroup v1): of a container
 that is this young the kernel keeps nothing."""
@@ -59,6 +62,8 @@ class _Made(NamedTuple):
     may_be_kept: bool
     limits: Limits | None = None
     """What it was made with, where it is made of nothing else and may be kept."""
+    is_of_pin: bool = True
+    """Whether it is the pinned container's, the same one's whoever reads."""
 
 
 class _Told(NamedTuple):
@@ -88,6 +93,7 @@ class PinnedTree:
         self._pins = pins
         self._snapshots = Snapshots(store)
         self._told: dict[NodeId, _Told] = {}
+        self._copying = Copying()
         self._on_outsider = on_outsider
         self._cpu_folder = CpuFolder(observatory.host.sys, PinnedPaths)
         self._made_at_ns = time.time_ns()
@@ -105,6 +111,7 @@ class PinnedTree:
         """Close what is kept for containers and readers that have gone; tell if any is kept."""
         self._pins.sweep()
         self._told.clear()
+        self._copying.sweep()
         kept = [self._observatory.sweep(), self._identifier.sweep()]
         return any(kept)
 
@@ -203,6 +210,7 @@ class PinnedTree:
             made = self._render(Caller(pid, 0, 0, unique), nodeid)
             self._told.pop(nodeid, None)
             snapshot = self._snapshots.update(nodeid, made.content)
+        self._copying.begin(nodeid)
         return snapshot.content[offset : offset + size]
 
     def release(self, nodeid: NodeId, fh: FileHandle) -> None:
@@ -238,6 +246,7 @@ class PinnedTree:
     def forget(self, nodeid: NodeId, nlookup: int) -> None:
         """See `Filesystem.forget`: what the kernel has cached of the node is gone."""
         self._told.pop(nodeid, None)
+        self._copying.forget(nodeid)
         self._snapshots.forget(nodeid)
 
     def _split(self, nodeid: NodeId) -> tuple[int, NodeId]:
@@ -288,7 +297,8 @@ class PinnedTree:
         self._told.pop(bare.nodeid, None)
         try:
             made = self._render(caller, bare.nodeid)
-            snapshot = self._snapshots.update(bare.nodeid, made.content)
+            before = self._being_copied(bare.nodeid, made, _COPYING_NS[valid_ns])
+            snapshot = before or self._snapshots.update(bare.nodeid, made.content)
         except OSError:
             # Of a file that cannot be read there is no size. The kernel would take one of size 0
             # for empty without asking; so it asks, and the reader gets the error.
@@ -296,11 +306,20 @@ class PinnedTree:
         attributes = bare._replace(
             size_bytes=len(snapshot.content),
             mtime_ns=snapshot.mtime_ns,
-            valid_ns=valid_ns if made.may_be_kept else 0,
+            valid_ns=valid_ns if made.may_be_kept and before is None else 0,
         )
-        if made.limits is not None:
+        if made.limits is not None and before is None:
             self._told[bare.nodeid] = _Told(attr_out(attributes), made.limits)
         return attributes
+
+    def _being_copied(self, nodeid: NodeId, made: _Made, copying_ns: int) -> Snapshot | None:
+        """Return the content that a new one has to wait for; None where there is none."""
+        if not made.is_of_pin or not self._copying.is_likely(nodeid, copying_ns):
+            return None
+        snapshot = self._snapshots.get(nodeid)
+        if snapshot is None or snapshot.content == made.content:
+            return None
+        return snapshot if self._copying.lets_wait(nodeid) else None
 
     def _render(self, caller: Caller, nodeid: NodeId) -> _Made:
         """Return the content of a file."""
@@ -313,7 +332,8 @@ class PinnedTree:
         visible, found = self._visible_to(caller, number)
         content = self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU)
         if found is None or not self._cpu_folder.is_visible_list(part):
-            return _Made(content, found is not None and _has_started(found))
+            may_be_kept = found is not None and _has_started(found)
+            return _Made(content, may_be_kept, is_of_pin=found is not None)
         return _made(content, found)
 
     def _render_view(self, caller: Caller, number: int, view: View) -> _Made:
@@ -327,7 +347,7 @@ class PinnedTree:
             if found is not None:
                 return _made(found.content, found)
         container = self._identifier.container_of(caller.pid)
-        return _Made(self._observatory.render(view, container), may_be_kept=False)
+        return _Made(self._observatory.render(view, container), may_be_kept=False, is_of_pin=False)
 
     def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
         """The CPUs that are seen in the folder of container `number`."""

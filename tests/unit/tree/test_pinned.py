@@ -7,8 +7,9 @@ import errno
 import itertools
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -28,6 +29,7 @@ from procscope.observe.boottime import NS_PER_TICK, boottime_ns
 from procscope.observe.container import ContainerObserver
 from procscope.observe.host import MOVING_NS, HostFiles
 from procscope.observe.registry import VIEWS, View
+from procscope.tree import copying
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinned import LIMITS_VALID_NS, MOVING_VALID_NS, PinnedTree
 from procscope.tree.pinnedids import NUMBER_BITS, PinnedPaths, join, named_part, split
@@ -140,6 +142,18 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     scene.close()
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """What the tree takes for the time stands still, until this is called."""
+    now_ns = [time.monotonic_ns()]
+    monkeypatch.setattr(copying, "time", SimpleNamespace(monotonic_ns=lambda: now_ns[0]))
+
+    def advance(by_ns: int) -> None:
+        now_ns[0] += by_ns
+
+    return advance
+
+
 def total_kb(meminfo: bytes) -> int:
     return int(meminfo.split()[1])
 
@@ -199,7 +213,9 @@ def test_of_a_container_that_is_being_started_the_kernel_keeps_nothing(scene: Sc
     assert scene.lookup("sys/devices/system/cpu/cpu0").entry_valid_ns == 0
 
 
-def test_size_and_time_of_change_tell_of_another_content(scene: Scene) -> None:
+def test_size_and_time_of_change_tell_of_another_content(
+    scene: Scene, clock: Callable[[int], None]
+) -> None:
     node = scene.node("proc/cpuinfo")
     first = scene.tree.getattr(caller(SMALL_PID), node, None)
     assert first.size_bytes == len(scene.read(node, SMALL_PID))
@@ -208,9 +224,84 @@ def test_size_and_time_of_change_tell_of_another_content(scene: Scene) -> None:
     (scene.host.cgroups / SMALL / "cpu.max").write_text("200000 100000\n")
     scene.observatory.close()
     assert scene.read(node, SMALL_PID) == before, "a READ changes nothing"
+    clock(20_000_000)
     second = scene.tree.getattr(caller(SMALL_PID), node, None)
     assert second.mtime_ns > first.mtime_ns
     assert second.size_bytes == len(scene.read(node, SMALL_PID)) > first.size_bytes
+
+
+def change(scene: Scene, quota: int) -> None:
+    (scene.host.cgroups / SMALL / "cpu.max").write_text(f"{quota} 100000\n")
+    scene.observatory.close()
+
+
+def test_a_new_content_waits_for_who_copies_the_old_one(
+    scene: Scene, clock: Callable[[int], None]
+) -> None:
+    """Or the end of his would be zeros: the kernel copies up to the size it has by then."""
+    (scene.host.cgroups / SMALL / "cgroup.procs").write_text(f"{SMALL_PID}\n")
+    node = scene.node("proc/cpuinfo")
+    first = scene.told(node)
+    before = scene.read(node, SMALL_PID)
+    change(scene, 200000)
+    clock(19_999_999)
+    assert scene.told(node, LARGE_PID) == first._replace(valid_ns=0)
+    assert scene.read(node, LARGE_PID) == before, "all is of one moment"
+    clock(20_000_000)
+    second = scene.told(node)
+    assert second.size_bytes == len(scene.read(node, SMALL_PID)) > first.size_bytes
+    assert second.valid_ns == LIMITS_VALID_NS
+
+
+def test_what_has_not_changed_waits_for_nobody(scene: Scene) -> None:
+    (scene.host.cgroups / SMALL / "cgroup.procs").write_text(f"{SMALL_PID}\n")
+    node = scene.node("proc/cpuinfo")
+    first = scene.told(node)
+    scene.read(node, SMALL_PID)
+    change(scene, 100000)
+    assert scene.told(node) == first
+
+
+@pytest.mark.parametrize("pause_ns", [1_000_000, 15_000_000])
+def test_a_new_content_shows_where_reads_go_on_and_on(
+    scene: Scene, clock: Callable[[int], None], pause_ns: int
+) -> None:
+    node = scene.node("proc/cpuinfo")
+    for quota in (200000, 300000, 100000):
+        before = scene.told(node)
+        scene.read(node, SMALL_PID)
+        change(scene, quota)
+        waited_ns = 0
+        while scene.told(node).size_bytes == before.size_bytes:
+            scene.read(node, SMALL_PID)
+            clock(pause_ns)
+            waited_ns += pause_ns
+        assert 20_000_000 <= waited_ns < copying.AT_MOST_NS + pause_ns
+
+
+def test_that_somebody_waited_long_ago_is_forgotten(
+    scene: Scene, clock: Callable[[int], None]
+) -> None:
+    node = scene.node("proc/cpuinfo")
+    first = scene.told(node)
+    for quota in (200000, 300000):
+        scene.read(node, SMALL_PID)
+        change(scene, quota)
+        assert scene.told(node).size_bytes == first.size_bytes
+        clock(10 * copying.AT_MOST_NS)
+        scene.tree.sweep()
+    assert scene.told(node).size_bytes > first.size_bytes
+
+
+def test_a_moving_file_waits_less(scene: Scene, clock: Callable[[int], None]) -> None:
+    node = scene.node("proc/meminfo")
+    first = scene.told(node)
+    scene.read(node, SMALL_PID)
+    (scene.host.cgroups / SMALL / "memory.max").write_text("1024\n")
+    scene.observatory.close()
+    assert scene.told(node).mtime_ns == first.mtime_ns
+    clock(2 * MOVING_VALID_NS)
+    assert scene.told(node).mtime_ns > first.mtime_ns
 
 
 def test_a_new_worker_gives_out_what_the_last_one_had_begun(scene: Scene) -> None:
