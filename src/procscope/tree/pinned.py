@@ -26,7 +26,7 @@ from procscope.ids import CpuId, FileHandle, NodeId, Pid
 from procscope.observe.container import Limits
 from procscope.observe.observatory import Observatory, OfLifetime
 from procscope.observe.registry import View
-from procscope.tree.copying import Copying
+from procscope.tree.copying import QUIET_NS, Copying
 from procscope.tree.cpufolder import CpuFolder
 from procscope.tree.nodeids import ROOT
 from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
@@ -37,8 +37,6 @@ LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
 MOVING_VALID_NS: Final = 1_000_000
 """The same for all others. The kernel counts in ticks, and rounds up."""
-_COPYING_NS: Final = {LIMITS_VALID_NS: 20_000_000, MOVING_VALID_NS: 2_000_000}
-"""How long a reader may take to copy what a READ has given him, by the time to live."""
 STARTING_NS: Final = 5_000_000_000
 """A runtime makes the mounts first and sets the limits then (runc on cgroup v1): of a container
 that is this young the kernel keeps nothing."""
@@ -64,6 +62,15 @@ class _Made(NamedTuple):
     """What it was made with, where it is made of nothing else and may be kept."""
     is_of_pin: bool = True
     """Whether it is the pinned container's, the same one's whoever reads."""
+
+
+class _Shown(NamedTuple):
+    """What the kernel is told of a file."""
+
+    snapshot: Snapshot
+    is_of_new_size: bool = False
+    is_old: bool = False
+    """Whether there is a newer one, of another size, that has to wait."""
 
 
 class _Told(NamedTuple):
@@ -177,7 +184,10 @@ class PinnedTree:
         It is known of a file that only follows limits, as long as these have not changed.
         """
         told = self._told.get(nodeid)
-        return told.packed if told is not None and told.limits.hold() else None
+        if told is None or not told.limits.hold():
+            return None
+        self._copying.answer(nodeid)
+        return told.packed
 
     def access(self, caller: Caller, nodeid: NodeId, mask: int) -> None:
         """See `Filesystem.access`. The kernel checks modes itself (`default_permissions`)."""
@@ -210,7 +220,7 @@ class PinnedTree:
             made = self._render(Caller(pid, 0, 0, unique), nodeid)
             self._told.pop(nodeid, None)
             snapshot = self._snapshots.update(nodeid, made.content)
-        self._copying.begin(nodeid)
+        self._copying.answer(nodeid)
         return snapshot.content[offset : offset + size]
 
     def release(self, nodeid: NodeId, fh: FileHandle) -> None:
@@ -295,31 +305,35 @@ class PinnedTree:
     def _file_attributes(self, caller: Caller, bare: Attributes, valid_ns: int) -> Attributes:
         """The attributes of a file with its content's size, and the time at which that changed."""
         self._told.pop(bare.nodeid, None)
+        self._copying.let_arrive(bare.nodeid, caller.pid)
         try:
             made = self._render(caller, bare.nodeid)
-            before = self._being_copied(bare.nodeid, made, _COPYING_NS[valid_ns])
-            snapshot = before or self._snapshots.update(bare.nodeid, made.content)
+            shown = self._shown(caller, bare.nodeid, made)
         except OSError:
             # Of a file that cannot be read there is no size. The kernel would take one of size 0
             # for empty without asking; so it asks, and the reader gets the error.
             return bare._replace(size_bytes=bare.blksize, valid_ns=0)
+        self._copying.answer(bare.nodeid)
         attributes = bare._replace(
-            size_bytes=len(snapshot.content),
-            mtime_ns=snapshot.mtime_ns,
-            valid_ns=valid_ns if made.may_be_kept and before is None else 0,
+            size_bytes=len(shown.snapshot.content), mtime_ns=shown.snapshot.mtime_ns
         )
-        if made.limits is not None and before is None:
+        if shown.is_old:
+            return attributes._replace(valid_ns=QUIET_NS)
+        attributes = attributes._replace(valid_ns=valid_ns if made.may_be_kept else 0)
+        if made.limits is not None and not shown.is_of_new_size:
             self._told[bare.nodeid] = _Told(attr_out(attributes), made.limits)
         return attributes
 
-    def _being_copied(self, nodeid: NodeId, made: _Made, copying_ns: int) -> Snapshot | None:
-        """Return the content that a new one has to wait for; None where there is none."""
-        if not made.is_of_pin or not self._copying.is_likely(nodeid, copying_ns):
-            return None
-        snapshot = self._snapshots.get(nodeid)
-        if snapshot is None or snapshot.content == made.content:
-            return None
-        return snapshot if self._copying.lets_wait(nodeid) else None
+    def _shown(self, caller: Caller, nodeid: NodeId, made: _Made) -> _Shown:
+        """Return what the kernel is told of: what was made, or still what it was told before."""
+        before = self._snapshots.get(nodeid) if made.is_of_pin else None
+        if before is None or len(before.content) == len(made.content):
+            return _Shown(self._snapshots.update(nodeid, made.content))
+        # Who has just been started must not go by what was there before its limits were set.
+        if made.may_be_kept and self._copying.has_new_size_wait(nodeid):
+            return _Shown(before, is_old=True)
+        self._copying.tell_new_size(nodeid, caller.pid)
+        return _Shown(self._snapshots.update(nodeid, made.content), is_of_new_size=True)
 
     def _render(self, caller: Caller, nodeid: NodeId) -> _Made:
         """Return the content of a file."""
