@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import os
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from procscope.ids import CgroupPath, ContainerKey, CpuId, Pid
 from procscope.linux.cpulist import cut_cpumask, format_cpulist, parse_cpulist
 from procscope.linux.mountinfo import parse_mountinfo
 from procscope.linux.procfs import parse_cgroups, parse_nspid, parse_task_stat
+from procscope.values import replace
 from tests.fuzz.checks import attempt, parts, require
 from tests.unit.containers.fakeproc import FakeProc
 
@@ -88,7 +88,7 @@ def mountinfo(data: bytes) -> None:
     """`/proc/PID/mountinfo`, and the hierarchies in it."""
     # Mount points are looked at: none may be one of this host's.
     mounts = [
-        dataclasses.replace(mount, mount_point=f"/fuzz/{mount.mount_point}".replace("\0", "?"))
+        replace(mount, mount_point=f"/fuzz/{mount.mount_point}".replace("\0", "?"))
         for mount in parse_mountinfo(text_of(data))
     ]
     found: Hierarchies = discover(mounts)

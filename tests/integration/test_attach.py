@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from procscope.inject import attach as api
 from procscope.inject.model import Detached, NamespaceResult, Outcome, Source
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.linux.processes import ProcessIdentity, identity_of
+from procscope.values import replace
 from tests.integration import agents
 from tests.integration.agents import Agent, agent
 from tests.integration.boxes import IN_USER_NAMESPACE, NAMESPACES, Box, box

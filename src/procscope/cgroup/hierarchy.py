@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from procscope.ids import CgroupPath
 from procscope.linux.mountinfo import Mount
 from procscope.linux.procfs import UNIFIED
+from procscope.values import frozen
 
 Version = Literal[1, 2]
 
@@ -27,7 +28,7 @@ _V1_FLAGS = frozenset(
 """Superblock options of a v1 mount that are no controllers; those with `=` are none either."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hierarchy:
     """One hierarchy, as far as one mount shows it."""
 
@@ -75,11 +76,11 @@ class Hierarchy:
         return names[len(root_names) :]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hierarchies:
     """All hierarchies of the host."""
 
-    v1: Mapping[str, tuple[Hierarchy, ...]] = field(default_factory=dict)
+    v1: Mapping[str, tuple[Hierarchy, ...]] = MappingProxyType({})
     """Controller, or `name=systemd`, -> its mounts, the one that shows most first."""
     v2: tuple[Hierarchy, ...] = ()
     """The mounts of the v2 hierarchy, the one that shows most first."""

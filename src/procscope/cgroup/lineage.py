@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from procscope.cgroup.files import CgroupDirectory, NoContent
 from procscope.cgroup.model import Amount, CpuQuota, Limit, Missing, Unlimited
 from procscope.cgroup.parsers import parse_flat_keyed, parse_limit, parse_number
+from procscope.values import frozen
 
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lineage:
     """One cgroup in one hierarchy."""
 

@@ -7,11 +7,11 @@ included); the members of `Missing` are the other three.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
 
 from procscope.ids import CpuId
+from procscope.values import frozen
 
 
 class Missing(Enum):
@@ -30,7 +30,7 @@ Limit = int | Unlimited
 Amount = int | Literal[Missing.ABSENT, Missing.UNREADABLE]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryLimit:
     """The limit that binds: the smallest over the cgroup and its ancestors."""
 
@@ -39,7 +39,7 @@ class MemoryLimit:
     """Usage of the cgroup that sets the limit; the container's own where none does."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryStat:
     """`memory.stat` of the container's own cgroup (v1: the `total_*` counters), by v2's names.
 
@@ -72,7 +72,7 @@ class MemoryStat:
     zswapped_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SwapV2:
     """cgroup v2: swap has its own counter."""
 
@@ -82,7 +82,7 @@ class SwapV2:
     """`memory.swap.current` of the container's own cgroup."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SwapV1:
     """cgroup v1: one counter for memory and swap together (`memory.memsw.*`)."""
 
@@ -99,7 +99,7 @@ NoSwapAccounting = Literal[Missing.ABSENT, Missing.UNREADABLE]
 Swap = SwapV1 | SwapV2 | NoSwapAccounting
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """Everything the memory controller says of one container."""
 
@@ -108,7 +108,7 @@ class Memory:
     swap: Swap
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuQuota:
     """`cpu.max`, or `cpu.cfs_quota_us` and `cpu.cfs_period_us`."""
 
@@ -116,7 +116,7 @@ class CpuQuota:
     period_usec: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuShare:
     """Which CPUs and how much of them, over the cgroup and its ancestors."""
 
@@ -138,7 +138,7 @@ class PerCpuTime(NamedTuple):
     usage_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuUsage:
     """CPU time since the cgroup was made. `user_ns` does not contain `nice_ns`."""
 
@@ -154,7 +154,7 @@ DeviceNumber = tuple[int, int]
 """(major, minor)"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IoCounters:
     """`io.stat` of one device; v1: `blkio.throttle.io_serviced` and `io_service_bytes`."""
 
@@ -166,7 +166,7 @@ class IoCounters:
     discards: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hugetlb:
     """The hugetlb controller's numbers for one page size."""
 
@@ -174,7 +174,7 @@ class Hugetlb:
     usage_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskCounts:
     """Threads of a container by state."""
 

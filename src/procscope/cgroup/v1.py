@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from procscope.cgroup.files import CgroupDirectory, Content
@@ -52,6 +51,7 @@ from procscope.cgroup.parsers import (
     parse_usage_all,
 )
 from procscope.ids import CpuId
+from procscope.values import frozen
 
 _NS_PER_SECOND = 1_000_000_000
 
@@ -142,7 +142,7 @@ def _memory_stat(stat: Mapping[str, int], kernel_bytes: int) -> MemoryStat:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuQuotaV1:
     """`cpu.cfs_*` and `cpu.stat`."""
 
@@ -177,7 +177,7 @@ def _own_quota(directory: CgroupDirectory) -> CpuQuota | Unlimited:
         return Missing.UNLIMITED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpusetV1:
     """`cpuset.effective_cpus`, which leaves out offline CPUs, or `cpuset.cpus`."""
 
@@ -196,7 +196,7 @@ class CpusetV1:
         return Missing.ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuUsageV1:
     """`cpuacct.*`. Niced time is part of the user time there and cannot be told apart."""
 
@@ -265,7 +265,7 @@ def default_user_hz() -> int:
     return os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IoV1:
     """`blkio.throttle.io_serviced*` and `io_service_bytes*`.
 
@@ -303,7 +303,7 @@ class IoV1:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HugetlbV1:
     """`hugetlb.SIZE.*`."""
 

@@ -8,7 +8,6 @@ Files and fields: the kernel's `Documentation/admin-guide/cgroup-v2.rst`; `memor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from procscope.cgroup.files import Content
@@ -44,11 +43,12 @@ from procscope.cgroup.parsers import (
     parse_number,
 )
 from procscope.ids import CpuId
+from procscope.values import frozen
 
 _NS_PER_USEC = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryV2:
     """`memory.*`. `memory.high` is no limit here: a container may live above it."""
 
@@ -102,7 +102,7 @@ def _memory_stat(stat: Mapping[str, int]) -> MemoryStat:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuQuotaV2:
     """`cpu.max`."""
 
@@ -130,7 +130,7 @@ class CpuQuotaV2:
         return local_usec * _NS_PER_USEC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpusetV2:
     """`cpuset.cpus.effective`."""
 
@@ -145,7 +145,7 @@ class CpusetV2:
         return Missing.ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CpuUsageV2:
     """`cpu.stat`, which every cgroup has, whether the cpu controller is enabled or not."""
 
@@ -188,7 +188,7 @@ class CpuUsageV2:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IoV2:
     """`io.stat`."""
 
@@ -200,7 +200,7 @@ class IoV2:
         return {} if isinstance(counters, Missing) else counters
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HugetlbV2:
     """`hugetlb.SIZE.*`."""
 

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 
 from procscope.cgroup.hierarchy import discover
 from procscope.cli.serve import parse_files
@@ -22,9 +21,10 @@ from procscope.inject.model import NamespaceResult, Outcome, Source
 from procscope.inject.namespaces import NoNamespace, process_of
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.linux.processes import ProcessIdentity, identity_of
+from procscope.values import as_dict, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chosen:
     """One container that was chosen, and by which process it is entered."""
 
@@ -140,7 +140,7 @@ def _print_json(done: list[tuple[Chosen, NamespaceResult]]) -> None:
             "pid": result.process.pid,
             "mount_namespace": result.namespace,
             "error": result.error,
-            "files": [asdict(file) | {"outcome": file.outcome.value} for file in result.files],
+            "files": [as_dict(file) | {"outcome": file.outcome.value} for file in result.files],
         }
         for chosen, result in done
     ]

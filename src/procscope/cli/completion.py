@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from procscope.cli.commands import COMMANDS, PROGRAM, build_parser
 from procscope.errors import ExitCode
 from procscope.observe.registry import VIEWS
+from procscope.values import frozen
 
 DESCRIPTION = """\
 Prints the completion script of a shell:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Command:
     """What is completed after one command's name."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from procscope.digest import blake2b
 from procscope.ids import CgroupPath, ContainerKey
+from procscope.values import frozen
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@frozen
 class Container:
     """A container by its cgroup path in every hierarchy; None stands for the host elsewhere."""
 

@@ -21,7 +21,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from sys import intern
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -32,6 +31,7 @@ from procscope.containers.runtimes import match_path
 from procscope.digest import blake2b
 from procscope.ids import CgroupPath, Pid
 from procscope.linux.procfs import UNIFIED, parse_cgroups, parse_nspid
+from procscope.values import frozen
 
 _log = logging.getLogger(__name__)
 _CGROUP_TEXT_BYTES = 1 << 16
@@ -46,7 +46,7 @@ _INIT_SCOPE = "/init.scope"
 """Where systemd puts itself inside the cgroup it was given."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Witness:
     """An open `/proc/PID/cgroup` and what it said.
 
@@ -58,7 +58,7 @@ class _Witness:
     hash: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Answer:
     container: Container | None
     witnesses: tuple[_Witness, ...]

@@ -8,14 +8,14 @@ their own, which are no containers.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from procscope.ids import CgroupPath
+from procscope.values import frozen
 
 _ID = r"(?P<id>[0-9a-f]{64})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Runtime:
     """How one runtime names the cgroup of a container."""
 
@@ -52,7 +52,7 @@ RUNTIMES: tuple[Runtime, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Match:
     """A container that a cgroup path names."""
 

@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
 
 from procscope.daemon import guard
@@ -27,22 +26,33 @@ _PAUSE_S = 0.2
 _STOP_PATIENCE_S = 2.0
 
 
-@dataclass(slots=True)
 class Child:
     """A process that is started again when it dies, unless it runs `once`."""
 
-    name: str
-    run: Callable[[], None]
-    watch: DeadlineWatch | None = None
-    """Of one that serves the mount; all others may read from it, and must not hold it open."""
-    dies_with_supervisor: bool = True
-    once: bool = False
-    pid: int = 0
-    started_at_s: float = 0.0
-    stopped_at_s: float | None = None
-    """Since when it is stopped by a signal, None while it runs."""
-    was_overdue: bool = False
-    """Whether it was killed because it did not answer."""
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[], None],
+        watch: DeadlineWatch | None = None,
+        *,
+        dies_with_supervisor: bool = True,
+        once: bool = False,
+    ) -> None:
+        """`watch` is of one that serves the mount.
+
+        All others may read from it, and must not hold it open.
+        """
+        self.name = name
+        self.run = run
+        self.watch = watch
+        self.dies_with_supervisor = dies_with_supervisor
+        self.once = once
+        self.pid = 0
+        self.started_at_s = 0.0
+        self.stopped_at_s: float | None = None
+        """Since when it is stopped by a signal, None while it runs."""
+        self.was_overdue = False
+        """Whether it was killed because it did not answer."""
 
 
 class Children:

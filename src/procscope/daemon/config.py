@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
 from procscope.digest import blake2b
 from procscope.observe.registry import VIEWS, View
+from procscope.values import frozen
 from procscope.views.cpus import CpuCount
 
 DEFAULT_MOUNTPOINT = "/var/lib/procscope"
@@ -40,12 +40,12 @@ class Keeping(Enum):
     """One that somebody else starts. The daemon looks for it, and goes on without."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServeConfig:
     """Options of one daemon."""
 
     mountpoint: str = DEFAULT_MOUNTPOINT
-    workers: int = field(default_factory=default_workers)
+    workers: int = default_workers()
     cpu_count: CpuCount = CpuCount.QUOTA
     files: tuple[str, ...] = DEFAULT_FILES
     run_directory: str = DEFAULT_RUN_DIRECTORY

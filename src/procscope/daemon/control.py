@@ -13,10 +13,10 @@ import os
 import signal
 import socket
 import struct
-from dataclasses import dataclass
 
 from procscope.daemon import sockets
 from procscope.errors import ProcscopeError
+from procscope.values import frozen
 
 SOCKET_NAME = "control.sock"
 LOCK_NAME = "lock"
@@ -30,7 +30,7 @@ class AlreadyServedError(ProcscopeError):
     """Another supervisor has the lock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """One request, and where its reply goes."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.daemon.board import Board
@@ -16,12 +15,13 @@ from procscope.daemon.watch import DeadlineWatch
 from procscope.daemon.worker import run_worker
 from procscope.fuse import device
 from procscope.linux.processes import identity_of
+from procscope.values import frozen
 
 WORKER, PINNED_WORKER = "worker", "pinned worker"
 """How the children of either tree are called."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Crew:
     """What the workers need to be started."""
 

@@ -20,7 +20,6 @@ import os
 import select
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from procscope.daemon.config import ServeConfig
 from procscope.daemon.handles import HandleStore
@@ -29,6 +28,7 @@ from procscope.daemon.slots import SlotMemory
 from procscope.errors import ProcscopeError
 from procscope.fuse.negotiation import ConnectionState
 from procscope.fuse.wire import InitFlag
+from procscope.values import frozen
 
 SLOTS, HANDLES, STATE = "slots", "handles", "state"
 PINNED_ENDING = "-self"
@@ -40,7 +40,7 @@ What is not used costs nothing."""
 _MAX_STATE_BYTES = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EstateState:
     """What holds for the connection's whole life."""
 
@@ -89,7 +89,7 @@ def _unusable(why: str) -> ProcscopeError:
     return ProcscopeError(f"what a predecessor has left cannot be used, {why}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Estate:
     """One daemon's descriptors, and what is behind them."""
 

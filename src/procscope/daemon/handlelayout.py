@@ -8,10 +8,10 @@ from __future__ import annotations
 import mmap
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from procscope.daemon.recent import TABLE_BYTES
 from procscope.daemon.sharedmemory import unknown
+from procscope.values import frozen
 
 WHAT = "contents of open files"
 WORD_BYTES = 8
@@ -33,7 +33,7 @@ STORE_WORDS = _FIXED_WORDS + 2 * _MOST_CLASSES
 class."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotClass:
     """A size of slots, and how many of them each worker owns."""
 
@@ -49,7 +49,7 @@ SLOT_CLASSES = (
 """Most files fit in a page; `cpuinfo` and `stat` of large hosts, and directories, need more."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """What the first page says; numbers of bytes and of slots follow from it."""
 

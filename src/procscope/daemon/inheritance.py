@@ -8,7 +8,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from procscope.daemon import handles, slots
 from procscope.daemon.config import ServeConfig
@@ -49,16 +48,16 @@ _FUSE_DEVICE = os.makedev(10, 229)
 """`fuse` in the kernel's list of devices (Documentation/admin-guide/devices.txt)."""
 
 
-@dataclass(slots=True)
 class Inheritance:
     """What the code that was executed in this process has left."""
 
-    fds: dict[str, int] = field(default_factory=dict)
-    """The estate's, and `lock`, `control` and `reply`, each if there is one."""
-    reloads: int = 0
-    """How often this process has executed newer code, this time included."""
-    pinned: dict[str, int] = field(default_factory=dict)
-    """The pinned tree's estate, wherever the live tree's was found."""
+    def __init__(self, fds: dict[str, int] | None = None, reloads: int = 0) -> None:
+        self.fds = {} if fds is None else fds
+        """The estate's, and `lock`, `control` and `reply`, each if there is one."""
+        self.reloads = reloads
+        """How often this process has executed newer code, this time included."""
+        self.pinned: dict[str, int] = {}
+        """The pinned tree's estate, wherever the live tree's was found."""
 
     @classmethod
     def from_environment(cls) -> Inheritance:

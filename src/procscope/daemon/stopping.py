@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from procscope.daemon.mountpoint import Standing, standing
 from procscope.daemon.takeover import end_service
 from procscope.errors import ProcscopeError
 from procscope.fuse import device
+from procscope.values import replace
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 120.0
@@ -82,7 +82,7 @@ def _take_away_while_served(config: ServeConfig, estate: Estate, pinned: Estate 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     children = Children(signals)
     try:
-        few = dataclasses.replace(config, workers=_WORKERS)
+        few = replace(config, workers=_WORKERS)
         crew = Crew(few, estate, Hierarchies(), as_host=True)
         crew.start(children, dies_with_supervisor=True)
         fuse_fds = [estate.fuse_fd]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from procscope.errors import ProcscopeError
@@ -15,6 +14,7 @@ from procscope.fuse import wire
 from procscope.fuse.negotiation import WANTED, ConnectionState, negotiate
 from procscope.fuse.wire import InitFlag
 from procscope.linux import syscalls
+from procscope.values import frozen
 
 DEFAULT_DEVICE: Final = "/dev/fuse"
 _INIT_BUFFER_BYTES: Final = 16 * 1024
@@ -50,7 +50,7 @@ _MOUNT_HINTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountName:
     """How the mount calls itself in mountinfo and df(1)."""
 

@@ -11,10 +11,10 @@ the time that a frozen dataclass takes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from procscope.ids import FileHandle, NodeId, Pid
+from procscope.values import frozen
 
 
 class Caller(NamedTuple):
@@ -66,7 +66,7 @@ Opened: TypeAlias = tuple[FileHandle, int]
 """An open file or directory, and FOPEN_* (procscope.fuse.wire)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DirEntry:
     """One name of a directory.
 
@@ -80,7 +80,7 @@ class DirEntry:
     entry: Entry | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StatFs:
     """What statfs(2) shows. The defaults are those of a filesystem that stores nothing."""
 

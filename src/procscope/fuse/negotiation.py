@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import resource
-from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from procscope.errors import ProcscopeError
 from procscope.fuse import wire
 from procscope.fuse.opcodes import FUSE_INIT
 from procscope.fuse.wire import InitFlag
+from procscope.values import as_dict, frozen, names_of
 
 STATE_VERSION: Final = 1
 
@@ -64,7 +64,7 @@ _IDMAPPED: Final = InitFlag.FUSE_ALLOW_IDMAP
 default_permissions, without which the kernel refuses the reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConnectionState:
     """What was agreed on a connection; a process that takes it over needs nothing else.
 
@@ -87,7 +87,7 @@ class ConnectionState:
 
     def to_json(self) -> str:
         """One line of JSON, for `from_json` of this or a later release."""
-        return json.dumps({"version": STATE_VERSION, **asdict(self)})
+        return json.dumps({"version": STATE_VERSION, **as_dict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> ConnectionState:
@@ -102,11 +102,11 @@ class ConnectionState:
         if type(version) is not int or version != STATE_VERSION:
             raise _unusable(f"its version is {version!r}, not {STATE_VERSION}")
         values: dict[str, int] = {}
-        for member in fields(cls):
-            value = stored.get(member.name)
+        for name in names_of(cls):
+            value = stored.get(name)
             if type(value) is not int or value < 0:
-                raise _unusable(f"{member.name} is {value!r}")
-            values[member.name] = value
+                raise _unusable(f"{name} is {value!r}")
+            values[name] = value
         return cls(**values)
 
 

@@ -6,13 +6,13 @@ One table, read by the protocol layer, by the tracer, and by the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from errno import EINVAL, ENOSYS, ENOTTY, EROFS
 from typing import Final
 
 from procscope.fuse import wire
 from procscope.fuse.wire import Layout
+from procscope.values import frozen
 
 FUSE_LOOKUP: Final = 1
 FUSE_FORGET: Final = 2
@@ -44,7 +44,7 @@ class Answer(Enum):
     """Answered with an errno, whatever it says."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """One opcode. `names` NUL-terminated names follow the request's struct."""
 

@@ -7,7 +7,6 @@ number is in the machine's own byte order, and every struct is laid out without 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import IntFlag
 from struct import Struct
 from typing import Any, Final
@@ -109,7 +108,6 @@ FATTR_CTIME: Final = 1 << 10
 FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
     """One struct: its members in order, each a `struct` code or another struct.
 
@@ -117,18 +115,16 @@ class Layout:
     have one; a nested one as in C, `attr.ino`.
     """
 
-    name: str
-    members: Mapping[str, str | Layout]
-    codes: str = field(init=False)
-    names: tuple[str, ...] = field(init=False)
-    struct: Struct = field(init=False)
+    __slots__ = ("codes", "members", "name", "names", "struct")
 
-    def __post_init__(self) -> None:
-        codes = "".join(_codes(member) for member in self.members.values())
-        names = [inner for name, member in self.members.items() for inner in _names(name, member)]
-        object.__setattr__(self, "codes", codes)
-        object.__setattr__(self, "names", tuple(names))
-        object.__setattr__(self, "struct", Struct("=" + codes))
+    def __init__(self, name: str, members: Mapping[str, str | Layout]) -> None:
+        self.name: Final = name
+        self.members: Final = members
+        self.codes: Final = "".join(_codes(member) for member in members.values())
+        self.names: Final = tuple(
+            inner for name, member in members.items() for inner in _names(name, member)
+        )
+        self.struct: Final = Struct("=" + self.codes)
 
     @property
     def size(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict
 
 from procscope.containers.container import Container
 from procscope.errors import ProcscopeError
@@ -26,6 +25,7 @@ from procscope.inject.namespaces import find_namespaces, look_into
 from procscope.inject.plan import removable, suspects
 from procscope.linux.mountinfo import Mount
 from procscope.linux.processes import ProcessIdentity, identity_of
+from procscope.values import as_dict
 
 TIMEOUT_S = 5.0
 """For one namespace."""
@@ -141,7 +141,7 @@ def taken_away(results: Iterable[NamespaceResult]) -> tuple[Detached, ...]:
 
 def detached_to_json(detached: Iterable[Detached]) -> str:
     """Return a text to keep until `detached_from_json`."""
-    return json.dumps([asdict(one) for one in detached])
+    return json.dumps([as_dict(one) for one in detached])
 
 
 def detached_from_json(text: str) -> tuple[Detached, ...]:

@@ -14,7 +14,6 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from procscope.errors import ProcscopeError
@@ -28,23 +27,23 @@ _AFTER_KILL_S = 0.2
 """A process that waits for a request which its daemon has read dies only when that answers."""
 
 
-@dataclass(slots=True)
 class Told:
     """What one child has said."""
 
-    records: list[Record] = field(default_factory=list)
-    timed_out: bool = False
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.timed_out = False
 
 
-@dataclass(slots=True)
 class _Child:
-    pid: int
-    reader: int
-    deadline_s: float
-    index: int
-    told: Told = field(default_factory=Told)
-    text: bytes = b""
-    ended: bool = False
+    def __init__(self, pid: int, reader: int, deadline_s: float, index: int) -> None:
+        self.pid = pid
+        self.reader = reader
+        self.deadline_s = deadline_s
+        self.index = index
+        self.told = Told()
+        self.text = b""
+        self.ended = False
 
     def read(self) -> None:
         """Take what it has written; at the end of that it is gone."""

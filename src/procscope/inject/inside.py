@@ -12,7 +12,6 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from procscope.errors import ProcscopeError
 from procscope.inject.model import Source
@@ -20,6 +19,7 @@ from procscope.inject.plan import Place
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import Mount, parse_mountinfo
 from procscope.linux.processes import ProcessIdentity, has_ended
+from procscope.values import frozen
 
 _WITHOUT_LINKS = syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 _LOCKED_DOWN = (
@@ -57,7 +57,7 @@ def clone(source: Source, root: str) -> int:
     return tree
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spot:
     """One place of the namespace, held open."""
 
@@ -75,17 +75,16 @@ class OutsideRoot(OSError):  # noqa: N818 - says where, not that someone erred
     """
 
 
-@dataclass(slots=True)
 class Inside:
     """The mount namespace that this process is in, seen from `root_fd`."""
 
-    proc_fd: int
-    """The host's /proc."""
-    root_fd: int
-    namespace: int
-    """Its inode number."""
-    _dead: dict[str, bool] = field(default_factory=dict)
-    """What is known of connections, by device: one that is dead stays so."""
+    def __init__(self, proc_fd: int, root_fd: int, namespace: int) -> None:
+        """`proc_fd` is the host's /proc, `namespace` its own inode number."""
+        self.proc_fd = proc_fd
+        self.root_fd = root_fd
+        self.namespace = namespace
+        self._dead: dict[str, bool] = {}
+        """What is known of connections, by device: one that is dead stays so."""
 
     def mounts(self) -> tuple[Mount, ...]:
         """Return the mounts below the root. Raises OSError."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import cast
 
 from procscope.containers.container import Container
@@ -18,6 +17,7 @@ from procscope.inject.plan import peer_groups, removable
 from procscope.inject.work import Worker
 from procscope.linux.mountinfo import read_mountinfo
 from procscope.linux.processes import ProcessIdentity, open_process
+from procscope.values import as_dict, frozen
 
 AT_ONCE = 8
 """Namespaces that are worked on at the same time, so that one which hangs does not delay others."""
@@ -25,7 +25,7 @@ MAX_MOUNTS = 512
 """In one namespace: a container can make as many dead mounts as it likes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """What one child does."""
 
@@ -59,7 +59,7 @@ def run_jobs(
     return tuple(result for _, result in sorted(results.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Host:
     namespaces: frozenset[int]
     peer_groups: frozenset[str]
@@ -79,7 +79,7 @@ def _work(job: Job, source: Source, proc: str, host: _Host, tell: Tell) -> None:
     """Do a job, in a child. Raises ProcscopeError or OSError."""
 
     def tell_file(file: FileResult) -> None:
-        tell(asdict(file) | {"outcome": file.outcome.name})
+        tell(as_dict(file) | {"outcome": file.outcome.name})
 
     proc_fd = os.open(proc, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     pidfd = open_process(job.process, proc)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum
 
 from procscope.linux.mountinfo import Mount
 from procscope.linux.processes import ProcessIdentity
+from procscope.values import frozen
 
 OWN_TYPE = "fuse.procscope"
 LXCFS_TYPE = "fuse.lxcfs"
@@ -15,7 +15,7 @@ _FOLDERS = {"proc": "proc", "sys": "sysfs"}
 """The first folder of a target, and the filesystem of the kernel that must be mounted there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """The daemon whose files are attached."""
 
@@ -61,7 +61,7 @@ class Over(Enum):
     """Whatever lies there, unless something is mounted at exactly this place."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """One view at one place of a container."""
 
@@ -99,7 +99,7 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileResult:
     """What became of one view at one place."""
 
@@ -110,7 +110,7 @@ class FileResult:
     """Why, in words; empty where the outcome says it all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamespaceResult:
     """What was done in one mount namespace."""
 
@@ -128,7 +128,7 @@ class NamespaceResult:
         return bool(self.error) or any(file.outcome is Outcome.FAILED for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Detached:
     """What was taken away from one mount namespace, enough to attach it again."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from procscope.cgroup.files import CgroupDirectory, CgroupGone, FileBudget
 from procscope.cgroup.hierarchy import Hierarchies
@@ -15,6 +14,7 @@ from procscope.ids import CgroupPath, Pid
 from procscope.linux.mountinfo import Mount, read_mountinfo
 from procscope.linux.processes import ProcessIdentity, identity_of
 from procscope.linux.procfs import parse_cgroups, parse_nspid
+from procscope.values import frozen
 
 _MAX_CONSIDERED = 4096
 """Processes of one container. The first ones are the oldest, as a rule."""
@@ -24,7 +24,7 @@ class NoNamespace(ProcscopeError):  # noqa: N818 - says what there is not
     """A container that cannot be entered: it has no process, or the host's mount namespace."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountNamespace:
     """A mount namespace, and who is in it."""
 

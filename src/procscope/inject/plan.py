@@ -5,11 +5,11 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from procscope.inject.model import Outcome, Over, Source, Wanted
 from procscope.linux.mountinfo import Mount
+from procscope.values import frozen
 
 _DELETED = "//deleted"
 """What follows a path that the dentry cache no longer has (`d_path()` in the kernel's
@@ -27,7 +27,7 @@ class Step(Enum):
     STOP = "stop"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """The next step; with STOP, what became of the place."""
 
@@ -36,7 +36,7 @@ class Decision:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """One place of a container, and what was done there so far."""
 

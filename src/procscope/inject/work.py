@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from procscope.inject.inside import Inside, OutsideRoot, Spot
 from procscope.inject.model import FileResult, Outcome, Source, Wanted
 from procscope.inject.plan import Decision, Step, attach_step, detach_step
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import Mount
+from procscope.values import frozen
 
 _MAX_STEPS = 64
 """At one place. A container that mounts as fast as we take away must not keep us."""
@@ -20,7 +20,7 @@ Tell = Callable[[FileResult], None]
 Decide = Callable[[Spot], Decision]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Worker:
     """Works on the places of one namespace."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from dataclasses import dataclass
 
 from procscope.errors import ProcscopeError
+from procscope.values import frozen
 
 _MAX_PORT = 65535
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """An address and a port; the empty address is every one that the host has."""
 

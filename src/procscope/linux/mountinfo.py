@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from procscope.values import frozen
 
 _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 _MOUNT_ID = re.compile(r"[0-9]{1,10}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """One line of mountinfo."""
 

@@ -7,12 +7,12 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
 
 from procscope.linux.procfs import parse_task_stat
+from procscope.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProcessIdentity:
     """A pid and when its process was started, in USER_HZ ticks since boot: unique for one boot."""
 

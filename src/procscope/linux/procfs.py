@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from procscope.ids import CgroupPath, Pid
+from procscope.values import frozen
 
 _PID = re.compile(r"[0-9]{1,10}")
 _STATE_FIELD = 0
@@ -25,7 +25,7 @@ UNIFIED = ""
 """The name of the cgroup v2 hierarchy in `/proc/PID/cgroup`: it names no controller."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskStat:
     """What procscope needs of `/proc/PID/stat`."""
 

@@ -15,7 +15,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from procscope.cgroup.files import FileBudget, open_for_reading
@@ -57,17 +56,19 @@ class SharedSnapshots(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class _Snapshot:
-    fd: int
-    in_one_piece: bool = False
-    """Whether the kernel gives all of it to a read that has room for more."""
-    content: bytes = b""
-    read_at_ns: int = _NEVER_NS
-    length: int = 0
-    """Of the last content, also where that is not kept here."""
-    parsed: Any = None
-    """What `content` says; None while nobody has asked."""
+    __slots__ = ("content", "fd", "in_one_piece", "length", "parsed", "read_at_ns")
+
+    def __init__(self, fd: int, in_one_piece: bool = False) -> None:
+        self.fd = fd
+        self.in_one_piece = in_one_piece
+        """Whether the kernel gives all of it to a read that has room for more."""
+        self.content = b""
+        self.read_at_ns = _NEVER_NS
+        self.length = 0
+        """Of the last content, also where that is not kept here."""
+        self.parsed: Any = None
+        """What `content` says; None while nobody has asked."""
 
     def read(self) -> bytes:
         size_hint = max(self.length + 1024, 4096)

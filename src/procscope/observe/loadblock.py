@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from procscope.cgroup.model import TaskCounts
+from procscope.values import frozen
 from procscope.views.loadavg import Load
 
 _LAYOUT = struct.Struct("<BQQQQQQQQ")
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadBlock:
     """One sample."""
 

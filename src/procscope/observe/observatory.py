@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from procscope.cgroup.cgroup import Cgroup
@@ -20,6 +19,7 @@ from procscope.observe.container import ContainerObserver, Limits
 from procscope.observe.host import HostFiles
 from procscope.observe.records import RecordStore
 from procscope.observe.registry import View
+from procscope.values import frozen
 from procscope.views.cpus import CpuCount
 
 _MAX_OBSERVERS = 1024
@@ -33,7 +33,7 @@ _UNREAD_SWEEPS = 12
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fallback:
     """A reader got the host's bytes in the place of its container's."""
 

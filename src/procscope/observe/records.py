@@ -25,11 +25,11 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from sys import intern
 
 from procscope.cgroup.files import CgroupGone, FileBudget, open_within
 from procscope.ids import CgroupPath
+from procscope.values import frozen
 
 _LOAD_OFFSET = 0
 _ASLEEP_OFFSET = 1024
@@ -50,7 +50,7 @@ _LOCK_RETRY_S = 0.0002
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordIdentity:
     """Whose record it is."""
 

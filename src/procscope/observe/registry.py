@@ -6,13 +6,13 @@ One row for each file. The formulas are in `procscope.views`, a module for each 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from procscope.cgroup.model import Hugetlb, Missing, Swap
 from procscope.ids import CpuId
 from procscope.observe.container import ContainerObserver
 from procscope.observe.host import STEADY_NS, HostFiles
+from procscope.values import frozen
 from procscope.views import (
     cpuinfo,
     diskstats,
@@ -29,7 +29,7 @@ from procscope.views.swap import swap_space
 Render = Callable[[HostFiles, ContainerObserver], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """One virtual file below `proc/`."""
 

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from procscope.cgroup.hierarchy import Hierarchies
 from procscope.errors import ExitCode, ProcscopeError
@@ -20,6 +19,7 @@ from procscope.sandbox import cgroupfs
 from procscope.sandbox.limits import write_limits
 from procscope.sandbox.placement import place
 from procscope.sandbox.spec import SandboxSpec
+from procscope.values import frozen, replace
 
 PARENT = "procscope"
 """The cgroup that holds all sandboxes; the readers' identity is found by this name."""
@@ -31,7 +31,7 @@ ROOT = CgroupPath("/")
 _CREATE_ATTEMPTS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SandboxCgroup:
     """A cgroup that this process has made and locked."""
 
@@ -41,7 +41,7 @@ class SandboxCgroup:
     unlimited: tuple[str, ...]
     """Why a limit that was asked for is not in force, one line each."""
     _memory: str | None
-    _lock: int = field(repr=False)
+    _lock: int
 
     def add(self, pid: int) -> None:
         """Move a process into the cgroup. Raises ProcscopeError."""
@@ -73,7 +73,7 @@ class SandboxCgroup:
             os.close(self._lock)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CgroupSite:
     """Where sandboxes' cgroups are made."""
 

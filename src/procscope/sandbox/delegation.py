@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from procscope.cgroup.hierarchy import Hierarchies, discover
 from procscope.ids import CgroupPath
@@ -22,6 +21,7 @@ from procscope.linux.mountinfo import read_mountinfo
 from procscope.linux.procfs import UNIFIED, parse_cgroups
 from procscope.sandbox import cgroupfs
 from procscope.sandbox.cgroups import CgroupSite
+from procscope.values import frozen
 
 IN_SCOPE = "PROCSCOPE_RUN_IN_SCOPE"
 """Set in the environment of the run that systemd-run has started, so that it does so once."""
@@ -31,7 +31,7 @@ _LAUNCHER = "launcher"
 _DELEGATED_FILES = ("cgroup.procs", "cgroup.subtree_control")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoSite:
     """There is no cgroup that the caller may write to."""
 

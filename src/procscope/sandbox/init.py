@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 
 from procscope.errors import ExitCode, ProcscopeError
@@ -23,6 +22,7 @@ from procscope.sandbox.signals import SignalState
 from procscope.sandbox.spec import SandboxSpec
 from procscope.sandbox.terminal import Job
 from procscope.tree.sources import Pinned
+from procscope.values import frozen
 
 NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC
 """What init leaves by itself; its PID namespace it is born in."""
@@ -30,7 +30,7 @@ NAMESPACES = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIP
 _FIRST_FREE_FD = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InitArguments:
     """What the launcher has prepared for init."""
 
@@ -44,7 +44,7 @@ class InitArguments:
     """What is taken from the pinned tree."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InitContext:
     """What init works with."""
 

@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.sandbox import delegation, namespaces, signals
@@ -26,6 +25,7 @@ from procscope.sandbox.spec import SandboxSpec
 from procscope.sandbox.terminal import job_control
 from procscope.tree.sources import Pinned
 from procscope.units import format_size
+from procscope.values import frozen
 
 ViewsProvider = Callable[[], AbstractContextManager[str]]
 """Gives the mount point of the views for as long as its context lasts."""
@@ -34,7 +34,7 @@ Warn = Callable[[str], None]
 """Tells the user one line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Privileges:
     """What the caller may do, found out before anything is changed."""
 

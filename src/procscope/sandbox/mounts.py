@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from procscope.linux import syscalls
 from procscope.tree.sources import Pinned
+from procscope.values import frozen
 
 _LOCKED_DOWN = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
 _CPU_FOLDER = "devices/system/cpu"
@@ -28,7 +28,7 @@ class MountStep(Protocol):
         """Do it. Raises OSError."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReceiveOnly:
     """Let the host's later mounts come in, and none of ours go out."""
 
@@ -41,7 +41,7 @@ class ReceiveOnly:
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountProc:
     """Mount a proc of the caller's PID namespace."""
 
@@ -56,7 +56,7 @@ class MountProc:
         syscalls.mount("proc", self.target, "proc", _LOCKED_DOWN)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BindReadOnly:
     """Bind a file or a folder over another, read-only, nosuid, nodev, noexec."""
 

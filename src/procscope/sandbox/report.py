@@ -6,10 +6,10 @@ The pipe closes by itself when the command is executed, so that silence means su
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.units import shorten
+from procscope.values import frozen
 
 _PIPE_BUF = 4096
 """A pipe takes this much in one piece and without waiting."""
@@ -18,7 +18,7 @@ _MAX_LENGTH = 500
 """Of each line: two of them, four bytes a character, fit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReportPipe:
     """Both ends of the pipe."""
 

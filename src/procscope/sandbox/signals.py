@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from procscope.values import frozen
 
 FORWARDED = frozenset(
     {
@@ -35,7 +36,7 @@ _RESET_IN_COMMAND = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these for itself; a command expects the default."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignalState:
     """The signals as they were before the sandbox began to wait for them."""
 

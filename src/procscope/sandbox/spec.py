@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from procscope.cgroup.model import Limit, Missing
 from procscope.errors import ExitCode, ProcscopeError
@@ -24,6 +23,7 @@ from procscope.units import (
     parse_size,
     shorten,
 )
+from procscope.values import frozen
 
 MIN_MEMORY_BYTES = 6 * 1024**2
 """Docker's minimum: below it a process hardly starts."""
@@ -35,7 +35,7 @@ _MAX_HOSTNAME_LENGTH = 64
 """`__NEW_UTS_LEN` in `<linux/utsname.h>`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Host:
     """What the limits are checked against."""
 
@@ -44,7 +44,7 @@ class Host:
     """The CPUs that are online, sorted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunOptions:
     """The options of `procscope run` as they were typed; None where one was left out."""
 
@@ -59,7 +59,7 @@ class RunOptions:
     env: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SandboxSpec:
     """A checked request for one sandbox. None: no such limit was asked for."""
 

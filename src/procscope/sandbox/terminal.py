@@ -14,10 +14,11 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from procscope.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """The sandbox's process group, from the launcher's side."""
 

@@ -10,7 +10,6 @@ was read within the time to live.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import stat
@@ -32,6 +31,7 @@ from procscope.tree.nodeids import ROOT
 from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
 from procscope.tree.pins import Pin, Pins
 from procscope.tree.snapshots import Snapshot, Snapshots, SnapshotStore
+from procscope.values import replace
 
 LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
@@ -244,7 +244,7 @@ class PinnedTree:
             entries = list(self._own_entries(part))[offset:]
         else:
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return (dataclasses.replace(one, nodeid=join(number, one.nodeid)) for one in entries)
+        return (replace(one, nodeid=join(number, one.nodeid)) for one in entries)
 
     def releasedir(self, caller: Caller, nodeid: NodeId, fh: FileHandle) -> None:
         """See `Filesystem.releasedir`."""

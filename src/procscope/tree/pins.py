@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from procscope.containers.container import Container
+from procscope.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """One lifetime of a container, with a number of its own."""
 

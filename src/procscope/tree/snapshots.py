@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from procscope.ids import FileHandle, NodeId
+from procscope.values import frozen
 
 
 class SnapshotStore(Protocol):
@@ -41,7 +41,7 @@ class SnapshotStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """One content, and since when it is that."""
 
@@ -49,7 +49,7 @@ class Snapshot:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kept:
     handle: FileHandle
     size_bytes: int

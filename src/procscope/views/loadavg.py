@@ -7,7 +7,7 @@ loadavg_proc_show() in `fs/proc/loadavg.c`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from procscope.values import frozen
 
 SAMPLE_INTERVAL_SECONDS = 5
 """The constants below hold for one sample in this interval."""
@@ -21,7 +21,7 @@ _ROUNDING = _FIXED_1 // 200
 """Half of 0.01, so that two decimals are rounded and not cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load:
     """The averages over 1, 5 and 15 minutes; 2048 is a load of 1."""
 

@@ -9,11 +9,11 @@ because a number of the host's memory in use would tell of other containers. Tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from procscope.cgroup.model import Hugetlb, Memory, MemoryStat, Missing
+from procscope.values import frozen
 from procscope.views.swap import SwapSpace, swap_space
 from procscope.views.text import KIB, clamp, unsigned
 
@@ -154,7 +154,7 @@ def _huge_page_fields(hugetlb: Hugetlb | Literal[Missing.ABSENT], host: HostMemo
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Layout:
     """What is the same at every read of one kernel's file."""
 
@@ -166,7 +166,7 @@ class _Layout:
     """For the % operator, with one number for each of `names`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostMemory:
     """What a container's file takes from the host's, equal as long as none of it has changed.
 
@@ -181,8 +181,22 @@ class HostMemory:
     """The default size."""
     hardware: tuple[int, ...]
     """One number for each of the layout's names of hardware."""
-    mlocked_kb: int = field(compare=False)
-    """It changes at any time, and says something to who has unevictable memory only."""
+    mlocked_kb: int
+    """It changes at any time, and says something to who has unevictable memory only. So two are
+    equal whatever it is."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostMemory) and self._lasting == other._lasting
+
+    def __hash__(self) -> int:
+        return hash(self._lasting)
+
+    @property
+    def _lasting(self) -> tuple[object, ...]:
+        return (
+            *(self.layout, self.total_kb, self.swap_total_bytes),
+            *(self.huge_pages, self.huge_page_kb, self.hardware),
+        )
 
 
 _NUMBERS_AND_BLANKS = b"0123456789 "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from procscope.cgroup.model import Missing, Swap, SwapV1, SwapV2
+from procscope.values import frozen
 from procscope.views.text import clamp
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SwapSpace:
     """Swap space of the container's machine; `used_bytes` is never above `total_bytes`."""
 

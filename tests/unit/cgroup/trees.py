@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from procscope.cgroup.hierarchy import Hierarchies, discover
 from procscope.ids import CgroupPath
 from procscope.linux.mountinfo import Mount, parse_mountinfo
 from procscope.linux.procfs import UNIFIED, parse_cgroups
+from procscope.values import replace
 
 RECORDED = Path(__file__).parents[2] / "data" / "cgroup"
 
@@ -19,7 +19,7 @@ RECORDED = Path(__file__).parents[2] / "data" / "cgroup"
 def mounts_below(root: Path, mountinfo: str) -> list[Mount]:
     """The mounts of a mountinfo text as if `root` were the host's `/`."""
     return [
-        dataclasses.replace(mount, mount_point=f"{root}{mount.mount_point}")
+        replace(mount, mount_point=f"{root}{mount.mount_point}")
         for mount in parse_mountinfo(mountinfo)
     ]
 

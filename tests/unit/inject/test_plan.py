@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,7 @@ from procscope.inject.plan import (
     topmost,
 )
 from procscope.linux.mountinfo import Mount
+from procscope.values import replace
 
 LIVE, DEAD, OTHER = "0:50", "0:40", "0:60"
 TARGET = "/proc/meminfo"

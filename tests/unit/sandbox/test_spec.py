@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from procscope.cgroup.model import Missing
 from procscope.errors import ExitCode, ProcscopeError
 from procscope.ids import CpuId
 from procscope.sandbox.spec import Host, RunOptions, build_spec, generated_name, read_host
+from procscope.values import replace
 
 HOST = Host(memory_bytes=8 * 1024**3, cpus=tuple(CpuId(cpu) for cpu in (0, 1, 2, 5)))
 OPTIONS = RunOptions(command=("true",))

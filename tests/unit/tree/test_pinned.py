@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import stat
@@ -33,6 +32,7 @@ from procscope.tree.nodeids import ROOT
 from procscope.tree.pinned import LIMITS_VALID_NS, MOVING_VALID_NS, PinnedTree
 from procscope.tree.pinnedids import NUMBER_BITS, PinnedPaths, join, named_part, split
 from procscope.tree.snapshots import Snapshots
+from procscope.values import replace
 from tests.unit.observe.fakehost import FakeHost
 from tests.unit.tree.fakesys import make_sys
 
@@ -458,7 +458,7 @@ class Counting:
     def __init__(self) -> None:
         self.rendered = 0
         self.error: Exception | None = None
-        self.view = dataclasses.replace(VIEWS["cpuinfo"], render=self._render)
+        self.view = replace(VIEWS["cpuinfo"], render=self._render)
 
     def _render(self, host: HostFiles, container: ContainerObserver) -> bytes:
         self.rendered += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from procscope.cgroup.model import CpuUsage, PerCpuTime
 from procscope.ids import CpuId
+from procscope.values import replace
 from procscope.views import cpu_time as module
 from procscope.views.cpu_ledger import CpuColumns, CpuLedger, TakenTime
 from procscope.views.cpu_time import advance, visible_columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Literal
 
 import pytest
@@ -20,6 +19,7 @@ from procscope.cgroup.model import (
     SwapV1,
     SwapV2,
 )
+from procscope.values import names_of
 from procscope.views import meminfo
 from procscope.views.swap import swap_space
 from tests.unit.views.recorded import MIB, hosts_with, memory, read
@@ -57,7 +57,7 @@ DirectMap1G:     7900000 kB
 """
 
 AMOUNTS = st.integers(0, 1 << 45)
-STATS = st.builds(MemoryStat, **{field.name: AMOUNTS for field in fields(MemoryStat)})
+STATS = st.builds(MemoryStat, **dict.fromkeys(names_of(MemoryStat), AMOUNTS))
 LIMITS = AMOUNTS | st.just(Missing.UNLIMITED)
 SWAPS = (
     st.builds(SwapV2, LIMITS, AMOUNTS)
@@ -119,7 +119,7 @@ def test_limit_of_256_mib(host: str) -> None:
 
 def test_each_counter_of_the_cgroup_has_its_own_field() -> None:
     """A value of its own for each: none is swallowed by one with a similar name."""
-    own = MemoryStat(*(MIB * (index + 1) for index in range(len(fields(MemoryStat)))))
+    own = MemoryStat(*(MIB * (index + 1) for index in range(len(names_of(MemoryStat)))))
     host = read("6.18-x86_64", "meminfo") + b"LowTotal:  1 kB\nLowFree:  1 kB\n"
     view = rendered(memory(4096 * MIB, 1024 * MIB, own), host)
     expected = {

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import time
-from dataclasses import replace
 
 from procscope import __version__
 from procscope.daemon import control, isolated
@@ -23,6 +22,7 @@ from procscope.errors import ProcscopeError
 from procscope.linux import syscalls
 from procscope.linux.address import Address
 from procscope.linux.processes import has_ended
+from procscope.values import replace
 from procscope.views.cpus import CpuCount
 
 _BOARD_FD = 3

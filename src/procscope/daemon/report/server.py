@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeAlias
 
 from procscope.daemon.report.metrics import CONTENT_TYPE
+from procscope.values import frozen
 
 _TEXT = "text/plain; charset=utf-8"
 _TIMEOUT_S = 5.0
@@ -18,7 +18,7 @@ _AT_ONCE = 32
 """Connections; more are closed at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """What one path answers."""
 
