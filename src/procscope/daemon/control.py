@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import struct
 
 from procscope.daemon import sockets
@@ -35,12 +34,12 @@ class Order:
     """One request, and where its reply goes."""
 
     operation: str
-    connection: socket.socket
+    connection: sockets.Socket
 
     @classmethod
     def from_descriptor(cls, operation: str, fd: int) -> Order:
         """Return the request whose connection an earlier version has handed on."""
-        return cls(operation, socket.socket(fileno=fd))
+        return cls(operation, sockets.from_descriptor(fd))
 
     def reply(self, **members: object) -> None:
         """Answer that it is done, and hang up."""
@@ -65,7 +64,7 @@ class ControlSocket:
         self._listener = (
             sockets.listen(state_directory, SOCKET_NAME)
             if inherited_fd is None
-            else socket.socket(fileno=inherited_fd)
+            else sockets.from_descriptor(inherited_fd)
         )
         self._listener.setblocking(False)
         fd = self._listener.fileno()
@@ -76,7 +75,7 @@ class ControlSocket:
         """Return the next request that waits; None where there is none."""
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection = sockets.accept(self._listener)
             except OSError:
                 return None
             order = self._order(connection)
@@ -84,7 +83,7 @@ class ControlSocket:
                 return order
             connection.close()
 
-    def _order(self, connection: socket.socket) -> Order | None:
+    def _order(self, connection: sockets.Socket) -> Order | None:
         # The packet was sent right after connect(2); who keeps us waiting is root, or broken.
         connection.settimeout(_TIMEOUT_S)
         try:

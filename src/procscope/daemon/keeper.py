@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import time
 from collections.abc import Mapping
 
@@ -152,10 +151,10 @@ class Keeper:
 class Server:
     """Those who are connected to a keeper."""
 
-    def __init__(self, listener: socket.socket, keeper: Keeper) -> None:
+    def __init__(self, listener: sockets.Socket, keeper: Keeper) -> None:
         self._listener = listener
         self._keeper = keeper
-        self._connections: dict[int, socket.socket] = {}
+        self._connections: dict[int, sockets.Socket] = {}
         # What is held is not polled for: each request to the daemon would wake the keeper.
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
@@ -199,7 +198,7 @@ class Server:
     def _accept(self) -> None:
         # No descriptor may be left, or who connected may have gone.
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
+            connection = sockets.accept(self._listener)
             self._connections[connection.fileno()] = connection
             self._poll.register(connection, select.POLLIN)
 
@@ -208,7 +207,7 @@ class Server:
         self._connections.pop(fd).close()
 
 
-def serve(listener: socket.socket, keeper: Keeper) -> None:
+def serve(listener: sockets.Socket, keeper: Keeper) -> None:
     """Answer requests until the keeper has nothing to keep."""
     server = Server(listener, keeper)
     while not keeper.ended:
@@ -217,7 +216,7 @@ def serve(listener: socket.socket, keeper: Keeper) -> None:
             return
 
 
-def _answer_one(connection: socket.socket, keeper: Keeper) -> bool:
+def _answer_one(connection: sockets.Socket, keeper: Keeper) -> bool:
     """Answer the packet that has arrived; False where the other end has gone."""
     try:
         data, fds = sockets.receive(connection)
@@ -246,7 +245,7 @@ def main(arguments: list[str]) -> int:
     Returns in the first process as soon as a second one, a child of nobody, answers.
     """
     mountpoint, fd = arguments
-    listener = socket.socket(fileno=int(fd))
+    listener = sockets.from_descriptor(int(fd))
     if os.fork():
         return 0
     os.setsid()

@@ -8,7 +8,6 @@ import logging
 import os
 import select
 import signal
-import socket
 from collections.abc import Mapping
 
 from procscope.daemon import fields, isolated, keeper, sockets
@@ -23,7 +22,7 @@ _MAX_FDS = 1 << 20
 class KeeperLink:
     """A connection to the keeper of one mountpoint."""
 
-    def __init__(self, connection: socket.socket, mountpoint: str) -> None:
+    def __init__(self, connection: sockets.Socket, mountpoint: str) -> None:
         """Raises OSError where it does not answer."""
         self._connection = connection
         self._mountpoint = mountpoint
@@ -127,7 +126,7 @@ def _link(state_directory: str, mountpoint: str, timeout_s: float = _TIMEOUT_S) 
         raise
 
 
-def _become_keeper(listener: socket.socket, mountpoint: str) -> None:
+def _become_keeper(listener: sockets.Socket, mountpoint: str) -> None:
     """Execute the keeper in this forked process, with nothing of the daemon's but the socket."""
     try:
         null = os.open(os.devnull, os.O_RDWR)

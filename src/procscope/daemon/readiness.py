@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Iterable, Mapping
+
+from procscope.daemon import sockets
 
 _log = logging.getLogger(__name__)
 STORE_PREFIX = "procscope-"
@@ -23,9 +24,7 @@ def notify(state: str, fds: Iterable[int] = ()) -> bool:
     if address.startswith("@"):
         address = "\0" + address[1:]
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.connect(address)
-            socket.send_fds(sender, [state.encode(errors="replace")], list(fds))
+        sockets.notify(address, state.encode(errors="replace"), list(fds))
     except OSError as error:
         _log.warning("cannot tell the service manager %r: %s", state, error)
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -77,7 +78,7 @@ def test_a_refusal_reaches_who_asked(state: str, server: ControlSocket) -> None:
 
 
 def test_what_is_no_request_is_dropped(state: str, server: ControlSocket) -> None:
-    with sockets.connect(state, control.SOCKET_NAME, 1.0) as garbage:
+    with contextlib.closing(sockets.connect(state, control.SOCKET_NAME, 1.0)) as garbage:
         garbage.send(b"\xff\x00[")
         assert server.next_order() is None
         assert garbage.recv(10) == b""

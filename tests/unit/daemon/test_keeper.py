@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -152,3 +154,12 @@ def test_a_packet_is_a_request_or_refused(data: bytes) -> None:
 def test_without_a_connection_nothing_is_pointless(holder: Keeper) -> None:
     assert not holder.is_pointless()
     assert sockets.MAX_DESCRIPTORS >= 8
+
+
+def test_a_keeper_imports_little() -> None:
+    """One waits beside every daemon, and has what it imports for itself alone."""
+    code = "import procscope.daemon.keeper, sys; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    loaded = set(ended.stdout.decode().split())
+    assert "procscope.daemon.sockets" in loaded
+    assert not {"dataclasses", "json", "logging", "selectors", "socket", "typing"} & loaded
