@@ -38,6 +38,9 @@ HEAD = (
     "sampler CPU %",
     "idle CPU %",
 )
+_SETTLING_S = 11.0
+"""After two passes of the sampler: in the first after a read it counts all threads of who has read,
+which is no cost of an idle daemon."""
 Row = dict[str, float | str | None]
 
 
@@ -144,6 +147,7 @@ def _cost(
 def _memory_and_idle(daemon: Daemon, count: int, empty_pss_bytes: int, idle_s: float) -> Row:
     account = daemon.account
     pss_bytes = account.pss_bytes()
+    time.sleep(_SETTLING_S)
     cpu_ns, sampler_ns = account.cpu_ns(), account.cpu_ns_of(_SAMPLER)
     begun_s = time.monotonic()
     time.sleep(idle_s)
