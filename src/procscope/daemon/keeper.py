@@ -17,8 +17,8 @@ connected for two minutes: who reads then gets an error, and does not wait for e
 still serve hold the same descriptors, and lose nothing by it. One that `lasts` is ended by a signal
 alone (`daemon/nodekeeper.py`), which the replies tell by `ending`: nothing is put any more.
 
-It imports little: a daemon waits for its keeper at its start, and `dataclasses` alone would take
-as long as the interpreter.
+It imports little: a daemon waits for its keeper at its start, and what a keeper imports it has for
+itself alone.
 """
 
 from __future__ import annotations

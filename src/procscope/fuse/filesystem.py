@@ -5,7 +5,7 @@ A `Filesystem` refuses by raising `OSError` with an errno. A name that does not 
 Whatever would change something is refused before it gets here.
 
 What passes with each request is a named tuple: one is made, compared and hashed in a fraction of
-the time that a frozen dataclass takes.
+the time that a frozen class takes.
 """
 
 from __future__ import annotations
