@@ -49,8 +49,11 @@ def frozen(cls: type[_T]) -> type[_T]:
     """Make of a class a frozen one with a slot for each annotation, to be used as a decorator.
 
     Its values are equal where they are of one class and made of equal things. What the class
-    defines itself stays. It has no base classes, and no default that can be changed.
+    defines itself stays. No default may be changed later. Raises TypeError for one with base
+    classes: they would have to be frozen too.
     """
+    if cls.__bases__ != (object,):
+        raise TypeError(f"{cls.__name__} has base classes")
     names = tuple(cls.__annotations__)
     own = {name: what for name, what in vars(cls).items() if name not in _OF_ANY_CLASS}
     defaults = {name: own.pop(name) for name in names if name in own}

@@ -146,6 +146,11 @@ def test_what_cannot_be_hashed_can_be_compared() -> None:
         hash(one)
 
 
+def test_a_class_with_base_classes_is_refused() -> None:
+    with pytest.raises(TypeError, match="has base classes"):
+        frozen(type("Child", (Reference,), {}))
+
+
 def test_parts_by_name() -> None:
     nested = Nested(Share(1), "x")
     assert as_dict(nested) == {
