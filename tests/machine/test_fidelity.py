@@ -1,10 +1,10 @@
 """The truth test: a machine and containers of its size tell the same facts to the same tools."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
-from procscope.values import replace
 from tests.machine.fidelity import repeat
 from tests.machine.fidelity.facts import Cell
 from tests.machine.fidelity.report import REASONS, agreeing, agreement, agreement_of_page
