@@ -48,17 +48,18 @@ class _Frozen:
 def frozen(cls: type[_T]) -> type[_T]:
     """Make of a class a frozen one with a slot for each annotation, to be used as a decorator.
 
-    Its values are equal where they are of one class and made of equal things. What the class
-    defines itself stays. No default may be changed later. Raises TypeError for one with base
-    classes: they would have to be frozen too.
+    Its values are equal where they are of one class and made of equal things; where some of these
+    are left aside, the class has `_compared`, an attrgetter of the others. What it defines itself
+    stays. No default may be changed later. Raises TypeError for one with base classes: they would
+    have to be frozen too.
     """
     if cls.__bases__ != (object,):
         raise TypeError(f"{cls.__name__} has base classes")
     names = tuple(cls.__annotations__)
     own = {name: what for name, what in vars(cls).items() if name not in _OF_ANY_CLASS}
     defaults = {name: own.pop(name) for name in names if name in own}
-    compared = attrgetter(*names) if names else type
-    own |= {"__slots__": names, "__match_args__": names, "_compared": compared}
+    own.setdefault("_compared", attrgetter(*names) if names else type)
+    own |= {"__slots__": names, "__match_args__": names}
     made: Any = type(cls.__name__, (_Frozen,), own)
     made.__init__ = _init_of(made, names, defaults)
     return made  # type: ignore[no-any-return]

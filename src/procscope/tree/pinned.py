@@ -326,12 +326,13 @@ class PinnedTree:
 
     def _shown(self, caller: Caller, nodeid: NodeId, made: _Made) -> _Shown:
         """Return what the kernel is told of: what was made, or still what it was told before."""
-        before = self._snapshots.get(nodeid) if made.is_of_pin else None
-        if before is None or len(before.content) == len(made.content):
+        if not made.is_of_pin or self._snapshots.size_bytes(nodeid) in (None, len(made.content)):
             return _Shown(self._snapshots.update(nodeid, made.content))
         # Who has just been started must not go by what was there before its limits were set.
         if made.may_be_kept and self._copying.has_new_size_wait(nodeid):
-            return _Shown(before, is_old=True)
+            before = self._snapshots.get(nodeid)
+            if before is not None:
+                return _Shown(before, is_old=True)
         self._copying.tell_new_size(nodeid, caller.pid)
         return _Shown(self._snapshots.update(nodeid, made.content), is_of_new_size=True)
 

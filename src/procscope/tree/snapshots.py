@@ -75,6 +75,11 @@ class Snapshots:
         content = self._store.get(kept.handle)
         return None if content is None else Snapshot(content, kept.mtime_ns)
 
+    def size_bytes(self, nodeid: NodeId) -> int | None:
+        """Return how long the last content of a node is, without a look at it."""
+        kept = self._kept.get(nodeid)
+        return None if kept is None else kept.size_bytes
+
     def update(self, nodeid: NodeId, content: bytes) -> Snapshot:
         """Make this the content of a node; the time of change changes where the content does."""
         before = self._kept.get(nodeid)

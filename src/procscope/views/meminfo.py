@@ -10,6 +10,7 @@ because a number of the host's memory in use would tell of other containers. Tha
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from procscope.cgroup.model import Hugetlb, Memory, MemoryStat, Missing
@@ -182,21 +183,11 @@ class HostMemory:
     hardware: tuple[int, ...]
     """One number for each of the layout's names of hardware."""
     mlocked_kb: int
-    """It changes at any time, and says something to who has unevictable memory only. So two are
-    equal whatever it is."""
+    """It changes at any time, and says something to who has unevictable memory only."""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, HostMemory) and self._lasting == other._lasting
-
-    def __hash__(self) -> int:
-        return hash(self._lasting)
-
-    @property
-    def _lasting(self) -> tuple[object, ...]:
-        return (
-            *(self.layout, self.total_kb, self.swap_total_bytes),
-            *(self.huge_pages, self.huge_page_kb, self.hardware),
-        )
+    _compared = attrgetter(
+        *("layout", "total_kb", "swap_total_bytes", "huge_pages", "huge_page_kb", "hardware")
+    )
 
 
 _NUMBERS_AND_BLANKS = b"0123456789 "

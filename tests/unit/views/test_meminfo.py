@@ -19,7 +19,7 @@ from procscope.cgroup.model import (
     SwapV1,
     SwapV2,
 )
-from procscope.values import names_of
+from procscope.values import names_of, replace
 from procscope.views import meminfo
 from procscope.views.swap import swap_space
 from tests.unit.views.recorded import MIB, hosts_with, memory, read
@@ -261,3 +261,9 @@ def test_garbage_is_a_value_error_or_a_whole_file(garbage: bytes, after: bool) -
         return
     assert b"MemTotal:" in view
     assert view.count(b"\n") == len(view.splitlines())
+
+
+def test_two_hosts_are_equal_where_all_but_the_locked_memory_is() -> None:
+    one = meminfo.parse(b"MemTotal: 4096 kB\nMlocked: 4 kB\n")
+    for name in names_of(meminfo.HostMemory):
+        assert (replace(one, **{name: None}) == one) == (name == "mlocked_kb"), name
