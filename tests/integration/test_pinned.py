@@ -24,7 +24,8 @@ import pytest
 from procscope.linux import syscalls
 from procscope.linux.mountinfo import Mount, read_mountinfo
 from procscope.observe.registry import VIEWS
-from procscope.tree.pinned import LIMITS_VALID_NS, STARTING_NS
+from procscope.tree.pinned import LIMITS_VALID_NS
+from procscope.tree.pinnedcontents import STARTING_NS
 from procscope.tree.sources import FOLLOW_LIMITS
 from tests.integration import agents
 from tests.integration.agents import Agent, agent

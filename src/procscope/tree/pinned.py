@@ -14,20 +14,21 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, NoReturn
 
 from procscope.containers.container import Container
 from procscope.containers.identity import WholeContainerFinder
 from procscope.fuse.filesystem import Attributes, Caller, DirEntry, Entry, Opened, StatFs
 from procscope.fuse.replies import attr_out
-from procscope.ids import CpuId, FileHandle, NodeId, Pid
+from procscope.ids import FileHandle, NodeId, Pid
 from procscope.observe.container import Limits
-from procscope.observe.observatory import Observatory, OfLifetime
+from procscope.observe.observatory import Observatory
 from procscope.observe.registry import View
 from procscope.tree.copying import QUIET_NS, Copying
 from procscope.tree.cpufolder import CpuFolder
 from procscope.tree.nodeids import ROOT
+from procscope.tree.pinnedcontents import Made, PinnedContents
 from procscope.tree.pinnedids import PinnedPaths, is_sysfs_part, join, named_part, split
 from procscope.tree.pins import Pin, Pins
 from procscope.tree.snapshots import Snapshot, Snapshots, SnapshotStore
@@ -37,31 +38,16 @@ LIMITS_VALID_NS: Final = 100_000_000
 """How long the kernel answers by itself, for files that change with the limits alone."""
 MOVING_VALID_NS: Final = 1_000_000
 """The same for all others. The kernel counts in ticks, and rounds up."""
-STARTING_NS: Final = 5_000_000_000
-"""A runtime makes the mounts first and sets the limits then (runc on cgroup v1): of a container
-that is this young the kernel keeps nothing."""
 _VALID_NS: Final = 3600 * 1_000_000_000
 _CPU_FOLDER: Final = "sys/devices/system/cpu"
 _LINKS: Final = {NodeId(2): "proc", NodeId(3): "sys"}
 _LINK_IDS: Final = {name: nodeid for nodeid, name in _LINKS.items()}
-_EVERY_CPU: Final = cast("Collection[CpuId]", range(1 << 16))
 _TYPE_SHIFT: Final = 12
 
 
 def _nothing(pid: Pid) -> None:
     """Count nothing."""
     del pid
-
-
-class _Made(NamedTuple):
-    """A content, and whether the kernel may keep it for others."""
-
-    content: bytes
-    may_be_kept: bool
-    limits: Limits | None = None
-    """What it was made with, where it is made of nothing else and may be kept."""
-    is_of_pin: bool = True
-    """Whether it is the pinned container's, the same one's whoever reads."""
 
 
 class _Shown(NamedTuple):
@@ -103,6 +89,7 @@ class PinnedTree:
         self._copying = Copying()
         self._on_outsider = on_outsider
         self._cpu_folder = CpuFolder(observatory.host.sys, PinnedPaths)
+        self._contents = PinnedContents(observatory, identifier, pins, self._cpu_folder)
         self._made_at_ns = time.time_ns()
         self._views: dict[NodeId, View] = {}
         self._folders: dict[NodeId, dict[str, NodeId]] = {named_part(""): {}}
@@ -148,8 +135,9 @@ class PinnedTree:
             return Entry(self._root_entry(text), _VALID_NS)
         number, part = self._split(parent)
         if is_sysfs_part(part):
-            entry = self._cpu_folder.lookup(part, text, self._visible(caller, number))
-            valid_ns = max(entry.entry_valid_ns, self._kept_ns(number))
+            entry = self._cpu_folder.lookup(part, text, self._contents.visible(caller, number))
+            kept_ns = LIMITS_VALID_NS if self._contents.has_started(number) else 0
+            valid_ns = max(entry.entry_valid_ns, kept_ns)
             return Entry(self._sysfs_attributes(caller, number, entry.attributes), valid_ns)
         child = self._folders.get(part, {}).get(text)
         if child is None:
@@ -174,7 +162,7 @@ class PinnedTree:
         if part == self._cpu_folder.root:
             return self._own_attributes(nodeid, stat.S_IFDIR | 0o755, nlink=2)
         if is_sysfs_part(part):
-            found = self._cpu_folder.attributes(part, self._visible(caller, number))
+            found = self._cpu_folder.attributes(part, self._contents.visible(caller, number))
             return self._sysfs_attributes(caller, number, found)
         raise _stale()
 
@@ -204,7 +192,7 @@ class PinnedTree:
         number, part = self._split(nodeid)
         if not is_sysfs_part(part):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return self._cpu_folder.readlink(part, self._visible(caller, number))
+        return self._cpu_folder.readlink(part, self._contents.visible(caller, number))
 
     def open(self, caller: Caller, nodeid: NodeId, flags: int) -> NoReturn:
         """See `Filesystem.open`. Never asked: the protocol layer has the kernel open by itself."""
@@ -238,7 +226,7 @@ class PinnedTree:
             return list(self._root_entries())[offset:]
         number, part = self._split(nodeid)
         if is_sysfs_part(part):
-            visible = self._visible(caller, number)
+            visible = self._contents.visible(caller, number)
             entries: Iterable[DirEntry] = self._cpu_folder.list(part, visible, offset, plus=False)
         elif part in self._folders:
             entries = list(self._own_entries(part))[offset:]
@@ -324,7 +312,7 @@ class PinnedTree:
             self._told[bare.nodeid] = _Told(attr_out(attributes), made.limits)
         return attributes
 
-    def _shown(self, caller: Caller, nodeid: NodeId, made: _Made) -> _Shown:
+    def _shown(self, caller: Caller, nodeid: NodeId, made: Made) -> _Shown:
         """Return what the kernel is told of: what was made, or still what it was told before."""
         if not made.is_of_pin or self._snapshots.size_bytes(nodeid) in (None, len(made.content)):
             return _Shown(self._snapshots.update(nodeid, made.content))
@@ -336,59 +324,15 @@ class PinnedTree:
         self._copying.tell_new_size(nodeid, caller.pid)
         return _Shown(self._snapshots.update(nodeid, made.content), is_of_new_size=True)
 
-    def _render(self, caller: Caller, nodeid: NodeId) -> _Made:
+    def _render(self, caller: Caller, nodeid: NodeId) -> Made:
         """Return the content of a file."""
         number, part = self._split(nodeid)
         view = self._views.get(part)
         if view is not None:
-            return self._render_view(caller, number, view)
+            return self._contents.of_view(caller, number, view)
         if not is_sysfs_part(part):
             raise _stale()
-        visible, found = self._visible_to(caller, number)
-        content = self._cpu_folder.read(part, visible, whole=visible is _EVERY_CPU)
-        if found is None or not self._cpu_folder.is_visible_list(part):
-            may_be_kept = found is not None and _has_started(found)
-            return _Made(content, may_be_kept, is_of_pin=found is not None)
-        return _made(content, found)
-
-    def _render_view(self, caller: Caller, number: int, view: View) -> _Made:
-        """Of the container that is pinned; where that has gone, of the caller's, as the live tree.
-
-        Who still has its mounts has moved to another cgroup.
-        """
-        pin = self._pins.of_number(number)
-        if pin is not None:
-            found = self._observatory.render_lifetime(view, pin.container, pin.lifetime)
-            if found is not None:
-                return _made(found.content, found)
-        container = self._identifier.container_of(caller.pid)
-        return _Made(self._observatory.render(view, container), may_be_kept=False, is_of_pin=False)
-
-    def _visible(self, caller: Caller, number: int) -> Collection[CpuId]:
-        """The CPUs that are seen in the folder of container `number`."""
-        return self._visible_to(caller, number)[0]
-
-    def _visible_to(
-        self, caller: Caller, number: int
-    ) -> tuple[Collection[CpuId], OfLifetime | None]:
-        """The same, and what else is known of the container that is pinned, if it is that one's."""
-        pin = self._pins.of_number(number)
-        if pin is not None:
-            found = self._observatory.visible_cpus_of_lifetime(pin.container, pin.lifetime)
-            if found is not None:
-                return found.visible, found
-        container = self._identifier.container_of(caller.pid)
-        if container is None:
-            return _EVERY_CPU, None
-        return self._observatory.visible_cpus(container), None
-
-    def _kept_ns(self, number: int) -> int:
-        """Return how long the kernel may keep which CPUs there are in a container's folder."""
-        pin = self._pins.of_number(number)
-        if pin is None:
-            return 0
-        age_ns = self._observatory.age_of_lifetime_ns(pin.container, pin.lifetime)
-        return LIMITS_VALID_NS if age_ns > STARTING_NS else 0
+        return self._contents.of_cpu_file(caller, number, part)
 
     def _pin_of(self, caller: Caller) -> Pin | None:
         container: Container | None = self._identifier.whole_container_of(caller.pid)
@@ -398,18 +342,6 @@ class PinnedTree:
             return self._pins.of_lifetime(container, self._observatory.lifetime(container))
         except (OSError, ValueError):
             return None
-
-
-def _has_started(found: OfLifetime) -> bool:
-    """Tell whether a container's limits change by an administrator's hand from now on."""
-    return found.age_ns > STARTING_NS
-
-
-def _made(content: bytes, found: OfLifetime) -> _Made:
-    """Of a container that is being started nothing is kept, here or by the kernel."""
-    if not _has_started(found):
-        return _Made(content, may_be_kept=False)
-    return _Made(content, may_be_kept=True, limits=found.limits)
 
 
 def _no_entry(name: str) -> OSError:
